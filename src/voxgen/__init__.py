@@ -1,0 +1,23 @@
+"""voxgen: composable building blocks for 3D generation with sparse voxels."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from ._version import __version__ as __version__
+from .ops._registry import use_backend as use_backend
+
+_SUBPACKAGES = ("core", "io", "metrics", "ops", "render", "representations", "testing")
+
+__all__ = [*_SUBPACKAGES, "__version__", "use_backend"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"voxgen.{name}")
+    raise AttributeError(f"module 'voxgen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
