@@ -29,7 +29,7 @@ def _all() -> list[object]:
 @pytest.mark.parametrize(("op", "backend", "case"), _all())
 @pytest.mark.parametrize("device", DEVICES)
 def test_backend_matches_reference(op: str, backend: str, case: Case, device: str) -> None:
-    reasons = load_all_ops()[op].backends[backend].unsupported(case.call())
+    reasons = load_all_ops()[op].backends[backend].unsupported(case.call(device))
     if reasons:
         pytest.skip(f"{backend} cannot serve this case: {'; '.join(reasons)}")
     compare_backends(case, backend, device)

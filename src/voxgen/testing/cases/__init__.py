@@ -40,9 +40,9 @@ class Case:
     facts: Mapping[str, object] = field(default_factory=dict)
     tolerance: Mapping[str, float] = field(default_factory=dict)
 
-    def call(self) -> Call:
+    def call(self, device: str = "cpu") -> Call:
         """The call as a backend's checks see it."""
-        tensors = [t.detach().requires_grad_(name in self.gradients) for name, t in self.inputs.items()]
+        tensors = [t.detach().to(device).requires_grad_(name in self.gradients) for name, t in self.inputs.items()]
         return Call.of(*tensors, **dict(self.facts))
 
 
