@@ -102,3 +102,32 @@ def bowl(radius: float = 0.4, opening: float = 0.6, rings: int = 16, around: int
 def merged(*meshes: TriMesh) -> TriMesh:
     """Several shapes as the parts of one mesh."""
     return TriMesh.concatenate(meshes)
+
+
+def mobius(radius: float = 0.3, width: float = 0.2, around: int = 48) -> TriMesh:
+    """Möbius strip about the z axis, one boundary loop, Euler number 0; no winding of its faces is consistent."""
+    u = torch.arange(around, dtype=torch.float64) * (2 * math.pi / around)
+    v = torch.tensor([-0.5, 0.5], dtype=torch.float64) * width
+    u, v = torch.meshgrid(u, v, indexing="ij")
+    r = radius + v * (u / 2).cos()
+    points = torch.stack((r * u.cos(), r * u.sin(), v * (u / 2).sin()), -1).reshape(-1, 3)
+    faces = quad_faces(around + 1, 2).long()
+    last = faces >= 2 * around  # the turn that closes the strip exchanges its two borders
+    return TriMesh(points.float(), torch.where(last, 2 * around + 1 - faces, faces))
+
+
+def seam(sheets: int = 3, size: float = 0.4) -> TriMesh:
+    """Square sheets that share one edge on the z axis, like the pages of a book: a non-manifold seam for three or more."""
+    angle = torch.arange(sheets, dtype=torch.float64) * (2 * math.pi / sheets)
+    page = torch.stack((angle.cos(), angle.sin(), torch.zeros_like(angle)), 1) * size
+    low, high = torch.tensor([[0, 0, -size / 2], [0, 0, size / 2]], dtype=torch.float64)
+    points = torch.cat((low[None], high[None], page + low, page + high))
+    i = torch.arange(sheets) + 2
+    zero, one = torch.zeros_like(i), torch.ones_like(i)
+    faces = torch.cat((torch.stack((zero, i, i + sheets), 1), torch.stack((zero, i + sheets, one), 1)))
+    return TriMesh(points.float(), faces)
+
+
+def split_apart(mesh: TriMesh) -> TriMesh:
+    """The same triangles with three vertices of their own each, as a file without shared vertices has them."""
+    return TriMesh(mesh.corners().reshape(-1, 3), torch.arange(3 * mesh.num_faces).reshape(-1, 3), up=mesh.up)

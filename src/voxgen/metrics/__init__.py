@@ -1,0 +1,49 @@
+"""How good a mesh or an image is, and how far it is from another: definitions with their units in every docstring."""
+
+from .image import normal_psnr as normal_psnr
+from .image import psnr as psnr
+from .image import ssim as ssim
+from .records import ChamferDistance as ChamferDistance
+from .records import DistanceSummary as DistanceSummary
+from .records import FScore as FScore
+from .records import MeshDistance as MeshDistance
+from .records import NormalConsistency as NormalConsistency
+from .report import MeshReport as MeshReport
+from .report import mesh_report as mesh_report
+from .sampling import SurfaceSamples as SurfaceSamples
+from .sampling import sample_surface as sample_surface
+from .sharp_edges import SharpEdgeDeviation as SharpEdgeDeviation
+from .sharp_edges import sharp_edge_deviation as sharp_edge_deviation
+from .sharp_edges import sharp_edges as sharp_edges
+from .surface import DirectedDistances as DirectedDistances
+from .surface import SurfaceComparison as SurfaceComparison
+from .surface import chamfer_distance as chamfer_distance
+from .surface import compare_surfaces as compare_surfaces
+from .surface import f_score as f_score
+from .surface import mesh_distance as mesh_distance
+from .surface import normal_consistency as normal_consistency
+
+__all__ = [
+    "ChamferDistance",
+    "DirectedDistances",
+    "DistanceSummary",
+    "FScore",
+    "MeshDistance",
+    "MeshReport",
+    "NormalConsistency",
+    "SharpEdgeDeviation",
+    "SurfaceComparison",
+    "SurfaceSamples",
+    "chamfer_distance",
+    "compare_surfaces",
+    "f_score",
+    "mesh_distance",
+    "mesh_report",
+    "normal_consistency",
+    "normal_psnr",
+    "psnr",
+    "sample_surface",
+    "sharp_edge_deviation",
+    "sharp_edges",
+    "ssim",
+]
