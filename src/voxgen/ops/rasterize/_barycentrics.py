@@ -1,0 +1,74 @@
+"""From the visible triangle of each pixel to the place in it: plain torch, differentiable in the positions.
+
+A triangle's corners P_k = (x, y, z, w) are moved so that the pixel's centre is the origin of the screen:
+X_k = x_k - w_k column, Y_k = y_k - w_k row, in pixels. A point Σ b_k P_k of the triangle lies under the centre if
+Σ b_k X_k = Σ b_k Y_k = 0, so b is proportional to the cross product of X and Y. No division by w is needed, and the formula
+holds for corners behind the eye.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._output import RasterOutput
+
+
+def to_screen(positions: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clip space (..., 4) → float64 x, y, z, w, with x and y in pixels times w. Exact for float32 positions of ordinary size."""
+    x, y, z, w = positions.double().unbind(-1)
+    return (x + w) * (width / 2), (y + w) * (height / 2), z, w
+
+
+def edge_functions(x: Tensor, y: Tensor) -> Tensor:
+    """(..., 3) corners relative to the pixel's centre → (..., 3) unnormalised barycentrics.
+
+    Entry k belongs to the edge between the other two corners; swapping these two changes exactly its sign.
+    """
+    x0, x1, x2 = x.unbind(-1)
+    y0, y1, y2 = y.unbind(-1)
+    return torch.stack((x1 * y2 - y1 * x2, x2 * y0 - y2 * x0, x0 * y1 - y0 * x1), -1)
+
+
+def take_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """rows[index] for an (n, 3) index, with a backward pass that adds in a fixed order on CPU (that of `rows[index]` does not)."""
+    return rows.index_select(0, index.flatten()).reshape(*index.shape, rows.shape[-1])
+
+
+def _at_covered(positions: Tensor, faces: Tensor, face_id: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor, Tensor, Tensor]:
+    """Indices of the n covered pixels; x, y, z, w of their faces' corners, each (n, 3), x and y relative to the centres."""
+    height, width = face_id.shape[1:]
+    view, row, column = (face_id >= 0).nonzero(as_tuple=True)
+    corner = faces[face_id[view, row, column].long()].long() + (view * positions.shape[1])[:, None]
+    x, y, z, w = to_screen(take_rows(positions.reshape(-1, 4), corner), height, width)
+    return (view, row, column), x - (column.double()[:, None] + 0.5) * w, y - (row.double()[:, None] + 0.5) * w, z, w
+
+
+def locate(positions: Tensor, faces: Tensor, face_id: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (b, v, 4) and face ids (b, h, w) → barycentrics (b, h, w, 3) and depth (b, h, w) in the dtype of positions."""
+    pixel, x, y, z, w = _at_covered(positions, faces, face_id)
+    a = edge_functions(x, y)
+    depth = (a * z).sum(-1) / (a * w).sum(-1)
+    barycentrics = a / a.sum(-1, keepdim=True)
+    full_barycentrics = positions.new_zeros(*face_id.shape, 3).index_put(pixel, barycentrics.to(positions.dtype))
+    full_depth = positions.new_ones(face_id.shape).index_put(pixel, depth.to(positions.dtype))
+    return full_barycentrics, full_depth
+
+
+def screen_derivatives(positions: Tensor, faces: Tensor, raster: RasterOutput) -> Tensor:
+    """How the barycentrics change from pixel to pixel; times the corners' uv, this gives the footprint of a pixel in a texture.
+
+    Args:
+        positions, faces: as given to `rasterize`.
+        raster: its result.
+    Returns:
+        (b, h, w, 3, 2) d barycentrics / d (column, row), 0 where there is nothing. Differentiable in positions.
+    """
+    batch = positions if positions.ndim == 3 else positions[None]
+    pixel, x, y, _, w = _at_covered(batch, faces, raster.face_id)
+    a = edge_functions(x, y)
+    # d a / d column: a is bilinear in (X, Y) and dX / d column = -w; the same for the rows
+    slope = torch.stack((edge_functions(-w, y), edge_functions(x, -w)), -1)
+    total, total_slope = a.sum(-1)[:, None, None], slope.sum(-2, keepdim=True)
+    derivative = (slope - a[..., None] / total * total_slope) / total
+    return batch.new_zeros(*raster.face_id.shape, 3, 2).index_put(pixel, derivative.to(batch.dtype))
