@@ -1,0 +1,93 @@
+"""Coarser and finer levels of a grid, and the orders of a parent's children."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int32
+from torch import Tensor
+
+from voxgen.core.aliases import Int3
+from voxgen.core.checks import require_int3, require_same_device, require_tensor
+from voxgen.core.coords import MAX_RESOLUTION, pack_keys, unpack_keys
+from voxgen.core.errors import RangeError
+from voxgen.core.grid import VoxelGrid
+
+ChildOrder = Literal["x_fastest", "x_slowest"]
+"""Which of a parent's children comes first: slot = x + 2y + 4z ("x_fastest", TRELLIS.2) or 4x + 2y + z ("x_slowest")."""
+
+
+def parents(grid: VoxelGrid, factor: int | Int3 = 2) -> VoxelGrid:
+    """Cells of the next coarser level that have a child in the grid: [b, x, y, z] → [b, x // f, y // f, z // f].
+
+    Args:
+        grid: any number of cells.
+        factor: children along each axis, one number or three.
+    Returns:
+        A grid of resolution ceil(resolution / factor) in the coarser frame. Built once and kept on `grid`, so that all
+        who ask share it and its tables.
+    Raises:
+        RangeError: a factor below 1.
+    Empty samples stay empty.
+    """
+    return _coarser(grid, require_int3("parents", "factor", factor, 1, MAX_RESOLUTION))[0]
+
+
+def parent_rows(grid: VoxelGrid, factor: int | Int3 = 2) -> Int32[Tensor, " n"]:
+    """The row of each cell's parent in `parents(grid, factor)`, (n,) int32; arguments and errors as there."""
+    return _coarser(grid, require_int3("parent_rows", "factor", factor, 1, MAX_RESOLUTION))[1]
+
+
+def children(
+    grid: VoxelGrid, mask: Bool[Tensor, "n 8"] | None = None, factor: int | Int3 = 2, *, order: ChildOrder = "x_fastest"
+) -> VoxelGrid:
+    """Cells of the next finer level: all children of each cell, or those that a mask keeps.
+
+    Args:
+        grid: any number of cells.
+        mask: (n, fx·fy·fz) bool, one column a child in the given order; None keeps all.
+        factor: children along each axis, one number or three.
+        order: which column is which child.
+    Returns:
+        A new grid of `factor` times the resolution in the finer frame. A mask that keeps nothing gives an empty grid.
+    Raises:
+        ShapeError, DtypeError: the mask is not (n, fx·fy·fz) bool.   RangeError: a factor below 1, or a resolution that
+        would exceed 65,536.   DeviceError: mask and grid on different devices.
+    """
+    f = require_int3("children", "factor", factor, 1, MAX_RESOLUTION)
+    resolution = require_int3(
+        "children", "the finer resolution", [r * k for r, k in zip(grid.resolution, f, strict=True)], 1, MAX_RESOLUTION
+    )
+    bits = child_offsets(f, order, grid.device)
+    fine = torch.cat((grid.coords[:, :1], grid.cells * torch.tensor(f, dtype=torch.int32, device=grid.device)), 1)
+    fine = fine[:, None] + torch.nn.functional.pad(bits, (1, 0))
+    if mask is not None:
+        require_tensor("children", "mask", mask, (len(grid), len(bits)), (torch.bool,), hint="One row a cell, one column a child.")
+        require_same_device("children", grid=grid.coords, mask=mask)
+        fine = fine[mask]
+    coords = unpack_keys(pack_keys(fine.reshape(-1, 4)).sort().values)
+    return VoxelGrid.from_sorted(coords, resolution=resolution, batch_size=grid.batch_size, frame=grid.frame.refine(f))
+
+
+def child_offsets(factor: Int3, order: ChildOrder, device: torch.device | str = "cpu") -> Int32[Tensor, "s 3"]:
+    """The place [x, y, z] of each child within its parent, in the given order of children."""
+    axes = [torch.arange(f, dtype=torch.int32, device=device) for f in factor]
+    if order == "x_fastest":
+        return torch.stack(torch.meshgrid(*axes[::-1], indexing="ij"), -1).reshape(-1, 3).flip(1)
+    if order == "x_slowest":
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    raise RangeError(f"child_offsets: order must be 'x_fastest' or 'x_slowest'; got {order!r}.")
+
+
+def _coarser(grid: VoxelGrid, factor: Int3) -> tuple[VoxelGrid, Tensor]:
+    def build() -> tuple[VoxelGrid, Tensor]:
+        divisor = torch.tensor([1, *factor], dtype=torch.int32, device=grid.device)
+        keys, rows = pack_keys(grid.coords // divisor).unique(return_inverse=True)
+        x, y, z = (-(-r // f) for r, f in zip(grid.resolution, factor, strict=True))
+        coarse = VoxelGrid.from_sorted(
+            unpack_keys(keys), resolution=(x, y, z), batch_size=grid.batch_size, frame=grid.frame.coarsen(factor)
+        )
+        return coarse, rows.int()
+
+    return grid.cached(("parents", factor), build)
