@@ -97,7 +97,7 @@ class MeshReport:
 def mesh_report(mesh: TriMesh, *, weld: bool = True, progress: bool = False) -> MeshReport:
     """Count and measure a mesh: borders, seams, winding, pieces, topology, area, volume.
 
-    Computed on the CPU in int64 and float64, wherever the mesh lies; not differentiable. About 200 bytes a face of
+    Computed on the CPU in int64 and float64, wherever the mesh lies; not differentiable. About 400 bytes a face of
     working memory.
 
     Args:

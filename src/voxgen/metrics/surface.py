@@ -111,7 +111,7 @@ def compare_surfaces(
         MeshError: a mesh without faces or area, or with a bad index or vertex; no points.   RangeError: a point that is
         not finite; samples below 1.   FrameError: the meshes' up axes differ.   DtypeError, ShapeError: neither a mesh
         nor (n, 3) points.
-    Numerics: float64. Exact up to rounding; ties between faces go to either. Uses all threads; about 200 bytes a face.
+    Numerics: float64. Exact up to rounding; ties between faces go to either. Uses all threads; about 400 bytes a face.
     Symmetry: exchanging a and b exchanges the directions, exactly for "surface", up to sampling for "points".
     """
     where = "compare_surfaces"
