@@ -342,6 +342,7 @@ def test_progress_shows_a_bar(tmp_path, capfd) -> None:
         ({"attributes": {"v": torch.zeros(2, 1, dtype=torch.uint8)}}, ShapeError, r"\(3, c\)"),
         ({"attributes": {"v": torch.zeros(3, 0, dtype=torch.uint8)}}, ShapeError, "at least one channel"),
         ({"attributes": {"v": torch.zeros(3, dtype=torch.uint8)}}, ShapeError, r"\(3, c\)"),
+        ({"attributes": {"v": torch.zeros(3, 65537, dtype=torch.uint8)}}, RangeError, "at most 65536 channels together; got 65537"),
         *(
             ({"attributes": {n: torch.zeros(3, 1, dtype=torch.uint8)}}, RangeError, "names of attributes")
             for n in ("svo", "ptr", "idx", "", 3)

@@ -21,7 +21,7 @@ from ._filters import FILTERS, Plan, add, neighbor_plan, parent_plan, subtract
 from ._octree import decode_octree, encode_octrees
 from ._rows import lexicographic, require_rows
 from ._streams import INTERLEAVES, from_streams, in_threads, stream_widths, to_streams
-from ._vxz_header import MAX_CHUNK_SIZE, METADATA_KEY, RESERVED_NAMES, Header, Stream, build_header, parse_header
+from ._vxz_header import MAX_CHANNELS, MAX_CHUNK_SIZE, METADATA_KEY, RESERVED_NAMES, Header, Stream, build_header, parse_header
 
 MAGIC = b"VXZ\x00"
 
@@ -88,6 +88,9 @@ def write_vxz(
     levels = LEVELS[require_choice(where, "compression", compression, tuple(LEVELS))]
     level = levels.default if level is None or level == 0 else require_int(where, "level", level, levels.lowest, levels.highest)
     require_int(where, "threads", threads, 1)
+    channels = sum(value.shape[1] for value in rows.attributes.values())
+    if channels > MAX_CHANNELS:
+        raise RangeError(f"{where}: attributes may have at most {MAX_CHANNELS} channels together; got {channels}.")
     extra = None if metadata is None else copy_metadata(where, metadata)
     if extra and "crc32" in extra:
         raise RangeError(f"{where}: metadata must not have the key 'crc32': the file's checksum takes it.")
@@ -200,7 +203,11 @@ def _open(where: str, path: PathOrFile, max_bytes: int | None) -> tuple[Header, 
     binary = memoryview(data)[start:]
     header = parse_header(where, data[8:start], len(binary))
     extra = header.json.get(METADATA_KEY, {})
-    if "crc32" in extra and extra["crc32"] != _checksum(header.json, [binary]):
+    try:
+        intact = "crc32" not in extra or extra["crc32"] == _checksum(header.json, [binary])
+    except RecursionError:  # of metadata nested so deep that they can just be read
+        intact = False
+    if not intact:
         raise FileFormatError(f"{where}: damaged: the checksum is not that of the content.")
     return header, binary
 

@@ -18,6 +18,8 @@ from ._streams import INTERLEAVES, stream_widths
 RESERVED_NAMES = ("svo", "ptr", "idx")
 """Keys that the format uses itself inside a chunk, so no attribute can have them."""
 MAX_CHUNK_SIZE = 1024
+MAX_CHANNELS = 1 << 16
+"""Of all attributes together. The format knows no limit; without one an empty file could name 10¹² streams."""
 BYTES_PER_CELL = 12
 """What the format counts for the coordinates of a voxel in `raw_size`."""
 METADATA_KEY = "voxgen"
@@ -179,6 +181,8 @@ def _parse_attributes(where: str, entries: Any) -> dict[str, int]:
         if name in attributes or not name or name in RESERVED_NAMES:
             raise FileFormatError(f"{where}: header: attr names {name!r}, which is empty, reserved or named before.")
         attributes[name] = channels
+    if sum(attributes.values()) > MAX_CHANNELS:
+        raise FileFormatError(f"{where}: header: attr has {sum(attributes.values())} channels; at most {MAX_CHANNELS} are possible.")
     return attributes
 
 
@@ -189,14 +193,14 @@ def _parse_chunks(where: str, table: dict[str, Any], attributes: dict[str, int],
     if not isinstance(entries, list) or len(entries) > total or total > len(entries) * size**3:
         count = len(entries) if isinstance(entries, list) else describe(entries)
         raise FileFormatError(f"{where}: header: chunks cannot hold {total} voxels; got {count} chunks of {size}³ cells.")
-    names = ["svo", *(_stream_names(where, table, attributes, binary_size))]
+    names = ["svo", *stream_widths(attributes, table["attr_interleave"])]
+    keys = {"idx", "ptr", *names}
     chunks: list[Chunk] = []
     start = 0
     for number, entry in enumerate(entries):
         what = f"{where}: header: chunk {number}"
-        if not isinstance(entry, dict) or set(entry) != {"idx", "ptr", *names}:
-            keys = sorted(entry) if isinstance(entry, dict) else describe(entry)
-            raise FileFormatError(f"{what} must have the keys {['idx', *names, 'ptr']}; got {keys}.")
+        if not isinstance(entry, dict) or entry.keys() != keys:
+            raise FileFormatError(f"{what} must have the keys {describe(['idx', *names, 'ptr'])}; got {describe(entry)}.")
         idx = entry["idx"]
         if not isinstance(idx, list) or len(idx) != 3 or not all(_is_count(i) and i < MAX_RESOLUTION // size for i in idx):
             raise FileFormatError(f"{what}: idx must be three whole numbers from 0 to {MAX_RESOLUTION // size - 1}; got {describe(idx)}.")
@@ -216,14 +220,6 @@ def _parse_chunks(where: str, table: dict[str, Any], attributes: dict[str, int],
     if len({c.idx for c in chunks}) != len(chunks):
         raise FileFormatError(f"{where}: header: two chunks have one idx.")
     return tuple(chunks)
-
-
-def _stream_names(where: str, table: dict[str, Any], attributes: dict[str, int], binary_size: int) -> list[str]:
-    """Names of the streams; one for each channel, so first a look whether so many can have data at all."""
-    channels = sum(attributes.values())
-    if table["attr_interleave"] == "none" and table["num_voxel"] and channels > binary_size:
-        raise FileFormatError(f"{where}: header: attr has {channels} channels with a stream each, in {binary_size} bytes of data.")
-    return list(stream_widths(attributes, table["attr_interleave"])) if table["num_voxel"] else []
 
 
 def _length(what: str, name: str, entry: Any, start: int) -> int:
