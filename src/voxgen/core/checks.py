@@ -47,16 +47,15 @@ def require_tensor(
     Raises:
         DtypeError: not a tensor, or another dtype.   ShapeError: another shape.
     """
-    wanted = _wanted(shape, dtypes)
     tail = f" {hint}" if hint else ""
     if not isinstance(value, Tensor):
-        raise DtypeError(f"{where}: {name} must be a tensor{wanted}; got {describe(value)}.{tail}")
+        raise DtypeError(f"{where}: {name} must be a tensor{_wanted(shape, dtypes)}; got {describe(value)}.{tail}")
     if shape is not None:
         fits = value.ndim == len(shape) and all(isinstance(s, str) or s == n for s, n in zip(shape, value.shape, strict=False))
         if not fits:
-            raise ShapeError(f"{where}: {name} must be{wanted}; got {describe(value)}.{tail}")
+            raise ShapeError(f"{where}: {name} must be{_wanted(shape, dtypes)}; got {describe(value)}.{tail}")
     if dtypes is not None and value.dtype not in dtypes:
-        raise DtypeError(f"{where}: {name} must be{wanted}; got {describe(value)}.{tail}")
+        raise DtypeError(f"{where}: {name} must be{_wanted(shape, dtypes)}; got {describe(value)}.{tail}")
     return value
 
 

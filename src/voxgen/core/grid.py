@@ -135,7 +135,8 @@ class VoxelGrid:
     def cached(self, key: Hashable, build: Callable[[], T]) -> T:
         """The table under `key`, built on the first call. Keys are tuples or frozen dataclasses that start with the table's kind."""
         if key not in self._tables:
-            self._tables[key] = build()
+            with torch.inference_mode(False):  # a table made during inference must serve training later
+                self._tables[key] = build()
         return cast(T, self._tables[key])
 
     def to(self, device: torch.device | str) -> VoxelGrid:

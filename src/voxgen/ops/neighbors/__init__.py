@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
+import torch
+
 from voxgen.core.aliases import Int3
 from voxgen.core.checks import require_same_device
 from voxgen.core.errors import CapacityError, RangeError
@@ -89,7 +91,8 @@ def neighbor_table(
     known: WeakKeyDictionary[VoxelGrid, dict[NeighborKey, Relation]] = grid.cached(("neighbors onto",), WeakKeyDictionary)
     relations = known.setdefault(out_grid, {})
     if key not in relations:
-        relations[key] = _build(engine, grid, out_grid, key)
+        with torch.inference_mode(False):
+            relations[key] = _build(engine, grid, out_grid, key)
     return NeighborTable(grid, out_grid, key, relations[key])
 
 

@@ -35,13 +35,15 @@ class Relation:
     def backward(self) -> Tensor:
         """(n_in, K) int32: the output row that uses input i under offset k, -1 where none does. Kept after the first use."""
         if self._backward is None:
-            self._backward = self.forward.flip(1) if self.symmetric else transpose_rows(self.forward, self.n_in)
+            with torch.inference_mode(False):  # what is made during inference must serve training later
+                self._backward = self.forward.flip(1) if self.symmetric else transpose_rows(self.forward, self.n_in)
         return self._backward
 
     def derived(self, key: Hashable, build: Callable[[], T]) -> T:
         """The engine's plan under `key`, built on the first call."""
         if key not in self._derived:
-            self._derived[key] = build()
+            with torch.inference_mode(False):
+                self._derived[key] = build()
         return cast(T, self._derived[key])
 
 
