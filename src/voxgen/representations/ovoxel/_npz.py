@@ -22,7 +22,7 @@ import torch
 
 from voxgen.core.aliases import Cells, Feats
 from voxgen.core.checks import describe
-from voxgen.core.errors import DuplicateError, FileFormatError, RangeError
+from voxgen.core.errors import DuplicateError, FileFormatError
 
 from ._files import DEFAULT_MAX_BYTES, PathOrFile, copy_metadata, label, parse_json, read_bytes, write_bytes
 from ._rows import lexicographic, require_rows, require_unique
@@ -30,7 +30,6 @@ from ._rows import lexicographic, require_rows, require_unique
 FORMAT = "voxgen-ovoxel"
 VERSION = 1
 _PREFIX = "attributes."
-_NAME = re.compile(r"[A-Za-z0-9_.\-]+")
 _DTYPES = ("|u1", "<f4")
 _DESCR = re.compile(r"[<>|][uifbU][0-9]{1,4}")
 _MAX_HEADER = 10000
@@ -61,10 +60,7 @@ def write_npz(path: PathOrFile, coords: Cells, attributes: Mapping[str, Feats], 
         ShapeError, DtypeError: coords or attributes of another shape or dtype, metadata that is no JSON.   OSError: cannot write.
     """
     where = "write_npz"
-    rows = require_rows(where, coords, attributes, (torch.uint8, torch.float32))
-    for name in rows.attributes:
-        if not _NAME.fullmatch(name):
-            raise RangeError(f"{where}: names of attributes must consist of letters, digits, '_', '.' and '-'; got {name!r}.")
+    rows = require_rows(where, coords, attributes, (torch.uint8, torch.float32), plain_names=True)
     text = json.dumps(copy_metadata(where, metadata or {}))
     order = lexicographic(rows.coords)
     require_unique(where, order)

@@ -16,7 +16,7 @@ import torch
 
 from voxgen.core.aliases import Cells, Feats
 from voxgen.core.coords import MAX_RESOLUTION
-from voxgen.core.errors import FileFormatError, RangeError
+from voxgen.core.errors import FileFormatError
 
 from ._files import DEFAULT_MAX_BYTES, PathOrFile, copy_metadata, label, parse_json, read_bytes, write_bytes
 from ._npz import VoxelFile, voxel_file
@@ -24,7 +24,6 @@ from ._rows import lexicographic, require_rows, require_unique
 
 _COMMENT = "comment voxgen "
 _WIDTH = {"float": 4, "float32": 4, "uchar": 1, "uint8": 1}
-_NAME = re.compile(r"[A-Za-z0-9_.\-]+")
 _CHANNEL = re.compile(r"([A-Za-z0-9_.\-]+)_(0|[1-9][0-9]{0,5})")
 _MAX_HEADER = 1 << 22
 
@@ -42,10 +41,7 @@ def write_voxel_ply(path: PathOrFile, coords: Cells, attributes: Mapping[str, Fe
         ShapeError, DtypeError: coords or attributes of another shape or dtype, metadata that is no JSON.   OSError: cannot write.
     """
     where = "write_voxel_ply"
-    rows = require_rows(where, coords, attributes, (torch.uint8, torch.float32))
-    for name in rows.attributes:
-        if not _NAME.fullmatch(name):
-            raise RangeError(f"{where}: names of attributes must consist of letters, digits, '_', '.' and '-'; got {name!r}.")
+    rows = require_rows(where, coords, attributes, (torch.uint8, torch.float32), plain_names=True)
     require_unique(where, lexicographic(rows.coords))
     lines = ["ply", "format binary_little_endian 1.0"]
     if metadata is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from torch import Tensor
 from voxgen.core.checks import describe, require_tensor
 from voxgen.core.coords import MAX_RESOLUTION
 from voxgen.core.errors import DtypeError, DuplicateError, RangeError, ShapeError
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
 class Rows(NamedTuple):
@@ -50,13 +54,22 @@ def require_unique(where: str, order: Order) -> None:
 
 
 def require_rows(
-    where: str, coords: Tensor, attributes: Mapping[str, Tensor], dtypes: Sequence[torch.dtype], reserved: Sequence[str] = ()
+    where: str,
+    coords: Tensor,
+    attributes: Mapping[str, Tensor],
+    dtypes: Sequence[torch.dtype],
+    *,
+    reserved: Sequence[str] = (),
+    plain_names: bool = False,
 ) -> Rows:
     """Check coordinates and attributes before they are written, and bring them to the CPU.
 
+    Args:
+        reserved: names that no attribute may have.
+        plain_names: allow letters, digits, "_", "." and "-" only, for formats that a space or a line end would break.
     Raises:
         ShapeError: coords not (n, 3), an attribute not (n, c >= 1), no attribute.   DtypeError: another dtype.
-        RangeError: a coordinate outside [0, 65536), an attribute's name empty or reserved.
+        RangeError: a coordinate outside [0, 65536), a name that is not allowed.
     """
     require_tensor(where, "coords", coords, ("n", 3), (torch.int32, torch.int64), hint="Rows are [x, y, z] of one object.")
     n = len(coords)
@@ -73,6 +86,8 @@ def require_rows(
         if not isinstance(name, str) or not name or name in reserved:
             taken = f" and none of {', '.join(map(repr, reserved))}" if reserved else ""
             raise RangeError(f"{where}: names of attributes must be non-empty strings{taken}; got {describe(name)}.")
+        if plain_names and not _PLAIN.fullmatch(name):
+            raise RangeError(f"{where}: names of attributes must consist of letters, digits, '_', '.' and '-'; got {name!r}.")
         hint = "" if torch.float32 in dtypes else "Quantise floats first (quantize_dual, quantize_attribute)."
         require_tensor(where, f"attributes[{name!r}]", value, (n, "c"), dtypes, hint=hint)
         if value.shape[1] == 0:

@@ -79,7 +79,7 @@ def write_vxz(
     divides by zero).
     """
     where = "write_vxz"
-    rows = require_rows(where, coords, attributes, (torch.uint8,), RESERVED_NAMES)
+    rows = require_rows(where, coords, attributes, (torch.uint8,), reserved=RESERVED_NAMES)
     size = require_int(where, "chunk_size", chunk_size, 2, MAX_CHUNK_SIZE)
     if size & (size - 1):
         raise RangeError(f"{where}: chunk_size must be a power of two; got {size}.")
