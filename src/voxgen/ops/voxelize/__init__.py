@@ -11,7 +11,7 @@ from voxgen.core.aliases import Cells, Faces, Float3, Int3, Vertices
 from voxgen.core.memory import require_memory
 from voxgen.ops._registry import Backend, Call, Op, cpu_only
 
-from ._prepare import expected_crossings, prepare, warn_if_empty
+from ._prepare import prepare, warn_if_empty
 
 __all__ = ["TriangleCells", "triangle_cells"]
 
@@ -85,7 +85,7 @@ def triangle_cells(
     """
     where = "triangle_cells"
     scene = prepare(where, vertices, faces, origin, voxel_size, resolution, compat)
-    require_memory(where, int(BYTES_A_CROSSING * expected_crossings(scene)), scene.vertices.device, "Lower the resolution.")
+    require_memory(where, int(BYTES_A_CROSSING * scene.crossings), scene.vertices.device, "Lower the resolution.")
     result = TriangleCells(*OP.run(backend, Call.of(scene.vertices), scene))
     warn_if_empty(where, scene, len(result.cells))
     return result

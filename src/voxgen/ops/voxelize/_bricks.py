@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from ._overlap import SETUP, cell_overlaps, column_open, column_range, overlap_setup
+from ._overlap import SETUP, box_overlaps, column_open, column_range, overlap_setup
 from ._prepare import Scene
 
 BITS = 4
@@ -78,12 +78,12 @@ def group_by_brick(keys: np.ndarray, items: np.ndarray, resolution: tuple[int, i
 
 @njit(cache=True, nogil=True)
 def _counting_sort(rank, size):
-    offsets = np.zeros(size + 1, np.int64)
-    for r in rank:
-        offsets[r + 1] += 1
+    offsets, place = np.zeros(size + 1, np.int64), np.zeros(size, np.int64)
+    for i in range(len(rank)):
+        offsets[rank[i] + 1] += 1
     for i in range(size):
+        place[i] = offsets[i]
         offsets[i + 1] += offsets[i]
-    place = offsets[:-1].copy()
     order = np.empty(len(rank), np.int64)
     for i in range(len(rank)):
         order[place[rank[i]]] = i
@@ -108,20 +108,19 @@ def corners_in_cells(corners, size, scale, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def axis_bounds(corners, axis, cells, margin):
-    """(first, end) of the cells of one axis, grown by `margin`, that a triangle may touch, kept inside the grid."""
-    a, b, c = corners[0, axis], corners[1, axis], corners[2, axis]
+def _axis_bounds(a, b, c, boxes, margin):
+    """(first, end) of the boxes along one axis, grown by `margin`, in reach of three coordinates, kept inside the grid."""
     first = int(np.floor(min(a, b, c) - margin))
     end = int(np.floor(max(a, b, c) + margin)) + 1
-    return max(0, min(first, cells - 1)), max(1, min(end, cells))
+    return max(0, min(first, boxes - 1)), max(1, min(end, boxes))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _visit_bricks(corners, shape, margin, setup, begin, keys):
     """Count the bricks of a triangle (corners in bricks); where `keys` is not empty, write their flat indices from `begin`."""
-    x0, x1 = axis_bounds(corners, 0, shape[0], margin)
-    y0, y1 = axis_bounds(corners, 1, shape[1], margin)
-    z0, z1 = axis_bounds(corners, 2, shape[2], margin)
+    x0, x1 = _axis_bounds(corners[0, 0], corners[1, 0], corners[2, 0], shape[0], margin)
+    y0, y1 = _axis_bounds(corners[0, 1], corners[1, 1], corners[2, 1], shape[1], margin)
+    z0, z1 = _axis_bounds(corners[0, 2], corners[1, 2], corners[2, 2], shape[2], margin)
     write = len(keys) > 0
     if (x1 - x0) * (y1 - y0) * (z1 - z0) == 1:
         if write:
@@ -133,9 +132,9 @@ def _visit_bricks(corners, shape, margin, setup, begin, keys):
         for j in range(y0, y1):
             if not column_open(setup, i, j):
                 continue
-            first, end = column_range(setup, i, j, z0, z1)
+            first, end = column_range(setup[0], setup[1], setup[2], setup[3], setup[4], 1e-12, i, j, z0, z1)
             for k in range(first, end):
-                if cell_overlaps(setup, i, j, k):
+                if box_overlaps(setup, i, j, k):
                     if write:
                         keys[begin + count] = (i * shape[1] + j) * shape[2] + k
                     count += 1
@@ -153,13 +152,13 @@ def _visit_all(vertices, faces, size, shape, margin, begins, keys, items):
             begin = begins[face] if len(keys) > 0 else 0
             count = _visit_bricks(corners, shape, margin, setup, begin, keys)
             if len(keys) > 0:
-                items[begin : begin + count] = face
+                for i in range(begin, begin + count):
+                    items[i] = face
             else:
                 begins[face] = count
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def lexicographic_rows(bricks, row_offsets, local, resolution_y):
+def lexicographic_rows(bricks: np.ndarray, row_offsets: np.ndarray, local: np.ndarray, resolution_y: int) -> np.ndarray:
     """Where the cells of all bricks go when all cells are put in lexicographic order.
 
     Args:
@@ -168,17 +167,17 @@ def lexicographic_rows(bricks, row_offsets, local, resolution_y):
         resolution_y: cells along y.
     Returns:
         (n,) int64 final row of each.
-
-    Bricks of equal x form a slab. In a slab, columns (x, y) are counted and laid out in order; inside a column the
-    bricks follow each other in ascending z already.
     """
-    starts = [0]
-    for b in range(1, len(bricks)):
-        if bricks[b, 0] != bricks[b - 1, 0]:
-            starts.append(b)
-    starts.append(len(bricks))
-    slabs = np.array(starts)
+    slabs = np.flatnonzero(np.diff(bricks[:, 0], prepend=-1, append=-1))
     rows = np.empty(len(local), np.int64)
+    _order_slabs(bricks, row_offsets, local, resolution_y, slabs, rows)
+    return rows
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _order_slabs(bricks, row_offsets, local, resolution_y, slabs, rows):
+    """Bricks of equal x form a slab, from slabs[s] to slabs[s + 1]. In a slab, columns (x, y) are counted and laid out in
+    order; inside a column the bricks follow each other in ascending z already."""
     for slab in prange(len(slabs) - 1):
         place = np.zeros((SIDE * resolution_y + 1,), np.int64)
         for b in range(slabs[slab], slabs[slab + 1]):
@@ -194,4 +193,3 @@ def lexicographic_rows(bricks, row_offsets, local, resolution_y):
                 column = (local[r] >> 2 * BITS) * resolution_y + base + ((local[r] >> BITS) & (SIDE - 1))
                 rows[r] = place[column]
                 place[column] += 1
-    return rows

@@ -42,8 +42,8 @@ def _touched(vertices, faces, size, resolution, closed, brick, items, scratch, l
     for k in range(3):
         low[k] = brick[k] * SIDE
         high[k] = min(low[k] + SIDE, resolution[k])
-    last[:] = -1
-    sizes[:] = 0
+    for at in range(VOLUME):
+        last[at], sizes[at] = -1, 0
     pairs = 0
     for face in items:
         load_corners(vertices, faces, face, corners)
@@ -95,7 +95,10 @@ def _scan(vertices, faces, size, resolution, closed, bricks, offsets, items, wor
             mine = items[offsets[b] : offsets[b + 1]]
             pairs = _touched(vertices, faces, size, resolution, closed, bricks[b], mine, scratch, last, sizes, pair_cell, pair_face)
             if not write:
-                starts[b, 0], starts[b, 1] = np.count_nonzero(sizes), pairs
+                count = 0
+                for at in range(VOLUME):
+                    count += sizes[at] > 0
+                starts[b, 0], starts[b, 1] = count, pairs
                 continue
             row, place = starts[b, 0], starts[b, 1]
             for at in range(VOLUME):

@@ -1,7 +1,7 @@
-"""Exact overlap of a triangle with unit cells, compiled.
+"""Overlap of a triangle with unit boxes, compiled: which bricks a triangle may have cells in.
 
-Space is measured in cells: the cell (i, j, k) is the closed box [i, i + 1] × [j, j + 1] × [k, k + 1]; touching counts. The
-same code runs on bricks of cells, where space is measured in bricks and a small margin makes up for rounding.
+Space is measured in bricks: brick (i, j, k) is the closed box [i, i + 1] × [j, j + 1] × [k, k + 1], grown by a margin that
+makes up for rounding.
 
 The separating axes are the triangle's plane and, in each coordinate plane, the normals of its three edges; together
 with the bounding box these decide exactly. What depends on the triangle only is computed once (`overlap_setup`), what
@@ -16,13 +16,10 @@ from numba import njit
 SETUP = 32
 """Floats of the set-up: normal (3), two plane offsets, then (m_p, m_q, d) for edges 0..2 in the planes xy, yz, zx."""
 
-RANGE_MARGIN = 1e-3
-"""Slack, in cells, of the interval in which a column is searched; the exact test decides after it."""
-
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def overlap_setup(corners, margin, out):
-    """Write the set-up of a triangle, corners (3, 3) in cells, for boxes grown by `margin` on every side."""
+    """Write the set-up of a triangle, corners (3, 3) in bricks, for boxes grown by `margin` on every side."""
     ax, ay, az = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
     bx, by, bz = corners[2, 0] - corners[0, 0], corners[2, 1] - corners[0, 1], corners[2, 2] - corners[0, 2]
     n0, n1, n2 = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
@@ -50,29 +47,30 @@ def overlap_setup(corners, margin, out):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def column_open(s, i, j):
-    """False if no cell (i, j, any) can overlap, by the edges seen along z."""
+    """False if no brick (i, j, any) can overlap, by the edges seen along z."""
     return s[5] * i + s[6] * j + s[7] >= 0 and s[8] * i + s[9] * j + s[10] >= 0 and s[11] * i + s[12] * j + s[13] >= 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def column_range(s, i, j, low, high):
-    """(first, end): the cells of column (i, j) within [low, high) that the triangle's plane may pass; conservative."""
-    n2 = s[2]
-    flat = s[0] * i + s[1] * j
-    # The cell k is passed iff (flat + n2 k + d1) and (flat + n2 k + d2) differ in sign.
-    if abs(n2) < 1e-6 * (abs(s[0]) + abs(s[1])):
+def column_range(n0, n1, n2, high_offset, low_offset, slack, i, j, low, high):
+    """(first, end) of the boxes in column (i, j) within [low, high) that a plane may pass; conservative.
+
+    The plane has the normal (n0, n1, n2); its value at a box is n · (i, j, k) + offset, where the offset is `high_offset` at the
+    corner of the box with the greatest value and `low_offset` at that with the least. `slack` is allowed for rounding.
+    """
+    if abs(n2) < 1e-6 * (abs(n0) + abs(n1)):
         return low, high
-    a, b = -(flat + s[3]) / n2, -(flat + s[4]) / n2
+    flat = n0 * i + n1 * j
+    a, b = -(flat + high_offset + slack) / n2, -(flat + low_offset - slack) / n2
     if a > b:
         a, b = b, a
-    first = max(low, int(np.floor(max(a, low - 1.0) - RANGE_MARGIN)))
-    end = min(high, int(np.floor(min(b, high + 1.0) + RANGE_MARGIN)) + 1)
-    return first, max(first, end)
+    first = max(low, int(np.ceil(max(a, low - 1.0))))
+    return first, max(first, min(high, int(np.floor(min(b, high + 1.0))) + 1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cell_overlaps(s, i, j, k):
-    """The rest of the test for a cell of an open column: plane, and edges seen along x and y."""
+def box_overlaps(s, i, j, k):
+    """The rest of the test for a brick of an open column: plane, and edges seen along x and y."""
     distance = s[0] * i + (s[1] * j + s[2] * k)
     if (distance + s[3]) * (distance + s[4]) > 0:
         return False

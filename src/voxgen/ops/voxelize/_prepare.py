@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ class Scene:
     vertices: (v, 3) float32, contiguous, relative to the lowest corner of the grid, in world units.
     faces: (f, 3) int32, contiguous.
     voxel_size: three numbers that float32 represents exactly.   resolution: cells along the axes.
+    crossings: how many grid edges the triangles cross on average over shifts of the grid (the area of the mesh seen along each
+        axis, in cell faces). A closed surface has about as many cells.
     closed: the mesh lies inside the box, and a surface on the box's upper face belongs to the last cell. False is the
         original: such a surface is lost, and what lies outside the box is left out without a word.
     """
@@ -36,6 +38,7 @@ class Scene:
     faces: Tensor
     voxel_size: Float3
     resolution: Int3
+    crossings: float
     closed: bool
 
     def sizes(self, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -72,18 +75,11 @@ def prepare(
     shift = torch.tensor(corner, dtype=torch.float64).to(vertices.dtype).double().to(device)
     local = (vertices.detach().double() - shift).float().contiguous()
     sizes = torch.tensor(size, dtype=torch.float32).tolist()
-    scene = Scene(local, faces.detach().int().contiguous(), (sizes[0], sizes[1], sizes[2]), cells, compat is None)
-    _check_inside(where, scene)
-    _check_area(where, scene)
-    return scene
-
-
-def expected_crossings(scene: Scene) -> float:
-    """How many grid edges the triangles cross on average over shifts of the grid: the area of the mesh seen along each
-    axis, in cell faces. A closed surface has about as many cells."""
-    p = scene.cell_corners()
-    normal = torch.linalg.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0])
-    return float(normal.abs().sum() / 2)
+    scene = Scene(local, faces.detach().int().contiguous(), (sizes[0], sizes[1], sizes[2]), cells, 0.0, compat is None)
+    corners = scene.cell_corners()
+    _check_inside(where, scene, corners)
+    normals = _check_area(where, corners)
+    return replace(scene, crossings=float(normals.abs().sum()) / 2)
 
 
 def warn_if_empty(where: str, scene: Scene, count: int) -> None:
@@ -91,7 +87,7 @@ def warn_if_empty(where: str, scene: Scene, count: int) -> None:
     if count:
         return
     corners = scene.cell_corners()
-    extent = float((corners.amax((0, 1)) - corners.amin((0, 1))).max())
+    extent = max(float(corners[:, :, k].max() - corners[:, :, k].min()) for k in range(3))
     warnings.warn(
         f"{where}: no triangle crosses an edge between cells, so the result is empty. The whole mesh is {extent:.3g} voxels long, "
         f"and a part that lies inside one voxel is not seen. Use a higher resolution, or a smaller box around the mesh.",
@@ -124,12 +120,11 @@ def _check_indices(where: str, faces: Tensor, count: int) -> None:
         )
 
 
-def _check_inside(where: str, scene: Scene) -> None:
-    used = scene.cell_corners()
-    low, high = used.amin((0, 1)).tolist(), used.amax((0, 1)).tolist()
+def _check_inside(where: str, scene: Scene, corners: Tensor) -> None:
     for axis, cells in enumerate(scene.resolution):
+        low, high = map(float, corners[:, :, axis].aminmax())
         tolerance = max(TOLERANCE_CELLS, cells * 2.0**-23) if scene.closed else float(MAX_RESOLUTION)
-        side, far = max(("below", -low[axis]), ("above", high[axis] - cells), key=lambda pair: pair[1])
+        side, far = ("below", -low) if -low > high - cells else ("above", high - cells)
         if far > tolerance:
             raise FrameError(
                 f"{where}: the mesh must lie inside the box of {cells} voxels along {'xyz'[axis]}; it reaches {far:.4g} voxels {side} it. "
@@ -137,12 +132,13 @@ def _check_inside(where: str, scene: Scene) -> None:
             )
 
 
-def _check_area(where: str, scene: Scene) -> None:
-    p = scene.cell_corners()
-    first, second = p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]
-    double_area = torch.linalg.cross(first, second).norm(dim=1)
-    if not bool((double_area > 1e-14 * first.norm(dim=1) * second.norm(dim=1)).any()):
+def _check_area(where: str, corners: Tensor) -> Tensor:
+    """Normals of the triangles, twice as long as their area; raise if none has an area."""
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    normals = torch.linalg.cross(first, second)
+    if not bool((normals.norm(dim=1) > 1e-14 * first.norm(dim=1) * second.norm(dim=1)).any()):
         raise MeshError(
-            f"{where}: at least one face must have an area; all {len(p)} faces are degenerate (corners equal or on one line). "
+            f"{where}: at least one face must have an area; all {len(corners)} faces are degenerate (corners equal or on one line). "
             "Points and curves have no surface to convert: remove them, or give them a thickness."
         )
+    return normals

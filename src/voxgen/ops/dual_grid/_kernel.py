@@ -1,0 +1,205 @@
+"""One brick of the compiled engine: sum the error of each of its cells, then minimise it.
+
+Only active cells get sums: `slot` maps a cell of the brick to its row, in order of first touch. Everything of a brick
+(8 kB of slots and some hundred rows of 104 bytes) stays in the cache of one core.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+
+from voxgen.ops.qef._numba import SMALLEST, minimise
+from voxgen.ops.qef._reference import PULL
+from voxgen.ops.voxelize._bricks import BITS, SIDE, VOLUME, corners_in_cells, load_corners
+from voxgen.ops.voxelize._overlap import column_range
+from voxgen.ops.voxelize._scan import edge_crossings
+
+from ._touch import SETUP, touch_bounds, touch_setup, touches_cell, touches_column
+from ._walk import next_cell, start_walk
+
+SUMS = 13
+"""Floats a row: upper triangle of the 3×3 part (6), linear part (3), sum of the crossing points (3), number of crossings."""
+PULL_SHARE = PULL[torch.float64]
+
+
+@njit(cache=True, nogil=True)
+def new_scratch():
+    """Buffers that a worker uses again and again."""
+    points = (SIDE + 1) ** 2
+    slot = np.empty(VOLUME, np.int16)
+    for at in range(VOLUME):
+        slot[at] = -1
+    sums, flags = np.empty((VOLUME, SUMS)), np.empty((VOLUME, 4), np.int32)
+    corners, setup = np.empty((2, 3, 3)), np.empty(SETUP, np.float32)
+    owners, positions = np.empty((points, 3), np.int64), np.empty((points, 3))
+    integers, floats = np.empty((2, 3), np.int64), np.empty((2, 3))
+    return slot, sums, flags, corners, setup, owners, positions, integers, floats
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def plane_of(corners, scale):
+    """Plane (m, d) of a triangle with its corners in cells, as in `_reference.triangle_planes`."""
+    ax, ay, az = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
+    bx, by, bz = corners[2, 0] - corners[0, 0], corners[2, 1] - corners[0, 1], corners[2, 2] - corners[0, 2]
+    x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    length = np.sqrt((x / scale[0]) ** 2 + (y / scale[1]) ** 2 + (z / scale[2]) ** 2)
+    if length > 0:
+        x, y, z = x / length, y / length, z / length
+    return x, y, z, -(x * corners[0, 0] + y * corners[0, 1] + z * corners[0, 2])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_plane(row, weight, m, i, j, k):
+    """Add the squared distance to a plane, as a function of the position in the cell (i, j, k)."""
+    x, y, z, d = m
+    d += x * i + y * j + z * k
+    wx, wy, wz = weight * x, weight * y, weight * z
+    row[0] += wx * x
+    row[1] += wx * y
+    row[2] += wx * z
+    row[3] += wy * y
+    row[4] += wy * z
+    row[5] += wz * z
+    row[6] += wx * d
+    row[7] += wy * d
+    row[8] += wz * d
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_crossings(vertices, faces, size, scale, resolution, closed, items, low, high, scratch):
+    """Activate the cells around all crossed edges and add their planes and points; returns the number of active cells."""
+    slot, sums, flags, corners, _, owners, positions, _, _ = scratch
+    active = 0
+    for face in items:
+        load_corners(vertices, faces, face, corners[0])
+        corners_in_cells(corners[0], size, 1.0, corners[1])
+        m = plane_of(corners[1], scale)
+        for axis in range(3):
+            found = edge_crossings(corners[0], axis, low, high, resolution, size, closed, owners, positions)
+            a0, a1 = (axis + 1) % 3, (axis + 2) % 3
+            sign = 1 if m[axis] > 0 else (-1 if m[axis] < 0 else 0)
+            for c in range(found):
+                x, y, z = positions[c, 0] / size[0], positions[c, 1] / size[1], positions[c, 2] / size[2]
+                for d0 in range(2):
+                    for d1 in range(2):
+                        i, j, k = owners[c, 0], owners[c, 1], owners[c, 2]
+                        i += d0 if a0 == 0 else (d1 if a1 == 0 else 0)
+                        j += d0 if a0 == 1 else (d1 if a1 == 1 else 0)
+                        k += d0 if a0 == 2 else (d1 if a1 == 2 else 0)
+                        if not (low[0] <= i < high[0] and low[1] <= j < high[1] and low[2] <= k < high[2]):
+                            continue
+                        at = ((i - low[0]) << 2 * BITS) | ((j - low[1]) << BITS) | (k - low[2])
+                        n = slot[at]
+                        if n < 0:
+                            n = slot[at] = active
+                            for s in range(SUMS):
+                                sums[n, s] = 0
+                            for s in range(4):
+                                flags[n, s] = 0
+                            active += 1
+                        row = sums[n]
+                        add_plane(row, 1.0, m, i, j, k)
+                        row[9] += x - i
+                        row[10] += y - j
+                        row[11] += z - k
+                        row[12] += 1
+                        if d0 == 0 and d1 == 0:
+                            flags[n, 0] |= 1 << axis
+                            flags[n, 1 + axis] += sign
+    return active
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_faces(vertices, faces, size, scale, resolution, closed, items, weight, low, high, scratch):
+    """Add the plane of each triangle to the active cells that it touches."""
+    slot, sums, _, corners, setup, _, _, _, _ = scratch
+    size32 = (np.float32(size[0]), np.float32(size[1]), np.float32(size[2]))
+    slack = 1e-6 * max(resolution[0], resolution[1], resolution[2])  # float32 rounding of the test, in cells
+    for face in items:
+        i0, i1, i2 = faces[face, 0], faces[face, 1], faces[face, 2]
+        x0, x1 = touch_bounds(vertices[i0, 0], vertices[i1, 0], vertices[i2, 0], size32[0], resolution[0], closed)
+        y0, y1 = touch_bounds(vertices[i0, 1], vertices[i1, 1], vertices[i2, 1], size32[1], resolution[1], closed)
+        z0, z1 = touch_bounds(vertices[i0, 2], vertices[i1, 2], vertices[i2, 2], size32[2], resolution[2], closed)
+        x0, x1, y0, y1, z0, z1 = max(x0, low[0]), min(x1, high[0]), max(y0, low[1]), min(y1, high[1]), max(z0, low[2]), min(z1, high[2])
+        if x0 >= x1 or y0 >= y1 or z0 >= z1 or not touch_setup(vertices, faces, face, size32, setup):
+            continue
+        load_corners(vertices, faces, face, corners[0])
+        corners_in_cells(corners[0], size, 1.0, corners[1])
+        m = plane_of(corners[1], scale)
+        reach, offset = abs(m[0]) + abs(m[1]) + abs(m[2]), m[3] + (m[0] + m[1] + m[2]) / 2
+        above, below = offset + reach / 2, offset - reach / 2
+        for i in range(x0, x1):
+            x = np.float32(i) * size32[0]
+            for j in range(y0, y1):
+                y = np.float32(j) * size32[1]
+                if not touches_column(setup, x, y):
+                    continue
+                first, end = column_range(m[0], m[1], m[2], above, below, slack, i, j, z0, z1)
+                for k in range(first, end):
+                    n = slot[((i - low[0]) << 2 * BITS) | ((j - low[1]) << BITS) | (k - low[2])]
+                    if n >= 0 and touches_cell(setup, x, y, np.float32(k) * size32[2]):
+                        add_plane(sums[n], weight, m, i, j, k)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_edge(vertices, edge, size, scale, resolution, closed, weight, first, entry, low, high, scratch):
+    """Add the squared distance to a boundary edge to the active cells on its way, from its entry into the brick to its exit."""
+    slot, sums, _, _, _, _, _, integers, floats = scratch
+    cell, step, state, gap = integers[0], integers[1], floats[0], floats[1]
+    length = start_walk(vertices, edge, size, resolution, closed, cell, state, gap, step)
+    x = (np.float64(vertices[edge[1], 0]) - vertices[edge[0], 0]) / length
+    y = (np.float64(vertices[edge[1], 1]) - vertices[edge[0], 1]) / length
+    z = (np.float64(vertices[edge[1], 2]) - vertices[edge[0], 2]) / length
+    a00, a01, a02 = scale[0] * (1 - x * x) * scale[0], -scale[0] * x * y * scale[1], -scale[0] * x * z * scale[2]
+    a11, a12, a22 = scale[1] * (1 - y * y) * scale[1], -scale[1] * y * z * scale[2], scale[2] * (1 - z * z) * scale[2]
+    px, py, pz = vertices[edge[0], 0] / size[0], vertices[edge[0], 1] / size[1], vertices[edge[0], 2] / size[2]
+    for k in range(3):
+        cell[k], state[k] = first[k], entry[k]
+    going = True
+    while going and low[0] <= cell[0] < high[0] and low[1] <= cell[1] < high[1] and low[2] <= cell[2] < high[2]:
+        n = slot[((cell[0] - low[0]) << 2 * BITS) | ((cell[1] - low[1]) << BITS) | (cell[2] - low[2])]
+        if n >= 0:
+            row = sums[n]
+            sx, sy, sz = px - cell[0], py - cell[1], pz - cell[2]
+            row[0] += weight * a00
+            row[1] += weight * a01
+            row[2] += weight * a02
+            row[3] += weight * a11
+            row[4] += weight * a12
+            row[5] += weight * a22
+            row[6] -= weight * (a00 * sx + a01 * sy + a02 * sz)
+            row[7] -= weight * (a01 * sx + a11 * sy + a12 * sz)
+            row[8] -= weight * (a02 * sx + a12 * sy + a22 * sz)
+        going = next_cell(length, resolution, closed, cell, state, gap, step)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def minimise_cells(scale, regularization, scratch, local, dual, flags_out):
+    """Write cells, dual vertices and flags of a brick in ascending order of its cells, and free its slots."""
+    slot, sums, flags, _, _, _, _, _, _ = scratch
+    w0, w1, w2 = regularization * scale[0] ** 2, regularization * scale[1] ** 2, regularization * scale[2] ** 2
+    zeros, ones = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    count = 0
+    for at in range(VOLUME):
+        n = slot[at]
+        if n < 0:
+            continue
+        slot[at] = -1
+        row = sums[n]
+        times = row[12]
+        a00, a11, a22 = row[0] + w0 * times, row[3] + w1 * times, row[5] + w2 * times
+        pull = PULL_SHARE * (a00 + a11 + a22) + SMALLEST
+        each = pull / times
+        a = (a00 + pull, row[1], row[2], a11 + pull, row[4], a22 + pull)
+        b = (row[6] - (w0 + each) * row[9], row[7] - (w1 + each) * row[10], row[8] - (w2 + each) * row[11])
+        local[count] = at
+        dual[count, 0], dual[count, 1], dual[count, 2] = minimise(a, b, zeros, ones)
+        bits = flags[n, 0]
+        for axis in range(3):
+            if flags[n, 1 + axis] > 0:
+                bits |= 8 << axis
+        flags_out[count] = bits
+        count += 1
+    return count
