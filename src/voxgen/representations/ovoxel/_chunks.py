@@ -63,4 +63,4 @@ def from_leaves(idx: Sequence[tuple[int, int, int]], leaves: Sequence[np.ndarray
     codes = np.concatenate([*leaves, np.zeros(0, np.int32)])
     coords = decode_z_order(torch.from_numpy(codes)).numpy()
     coords += np.repeat(np.array(idx, np.int32).reshape(-1, 3) * size, counts, axis=0)
-    return Chunks(list(idx), size, np.append(0, np.cumsum(counts, dtype=np.int64)), codes, coords, np.arange(len(codes)))
+    return Chunks(list(idx), size, np.append(0, np.cumsum(counts, dtype=np.int64)), codes, coords, np.arange(len(codes), dtype=np.int64))

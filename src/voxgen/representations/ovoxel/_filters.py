@@ -49,7 +49,7 @@ def neighbor_plan(keys: np.ndarray, leaves: np.ndarray, chunk_size: int) -> Plan
 
     predictor = np.full(len(keys), -1, np.int64)
     fill_neighbor_plan(keys, leaves, chunk_size - 1, predictor)
-    return Plan(np.arange(len(keys)), predictor)
+    return Plan(np.arange(len(keys), dtype=np.int64), predictor)
 
 
 def subtract(values: np.ndarray, plan: Plan) -> np.ndarray:

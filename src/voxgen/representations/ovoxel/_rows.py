@@ -14,7 +14,6 @@ from voxgen.core.checks import describe, require_tensor
 from voxgen.core.coords import MAX_RESOLUTION
 from voxgen.core.errors import DtypeError, DuplicateError, RangeError, ShapeError
 
-
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
@@ -37,7 +36,7 @@ def lexicographic(coords: np.ndarray) -> Order:
     x, y, z = coords.astype(np.int64).T
     keys = x << 32 | y << 16 | z
     if bool((keys[1:] > keys[:-1]).all()):
-        return Order(keys, np.arange(len(keys)))
+        return Order(keys, np.arange(len(keys), dtype=np.int64))
     rows = np.argsort(keys)
     return Order(keys[rows], rows)
 
