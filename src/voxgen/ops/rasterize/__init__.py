@@ -16,10 +16,11 @@ from voxgen.ops._registry import Backend, Call, Op, cpu_only
 
 from ._barycentrics import locate
 from ._barycentrics import screen_derivatives as screen_derivatives
+from ._barycentrics import screen_derivatives_at as screen_derivatives_at
 from ._interpolate import interpolate as interpolate
 from ._output import RasterOutput as RasterOutput
 
-__all__ = ["RasterOutput", "interpolate", "rasterize", "screen_derivatives"]
+__all__ = ["RasterOutput", "interpolate", "rasterize", "screen_derivatives", "screen_derivatives_at"]
 
 OP = Op(
     "rasterize",

@@ -35,18 +35,23 @@ def take_rows(rows: Tensor, index: Tensor) -> Tensor:
     return rows.index_select(0, index.flatten()).reshape(*index.shape, rows.shape[-1])
 
 
-def _at_covered(positions: Tensor, faces: Tensor, face_id: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor, Tensor, Tensor]:
-    """Indices of the n covered pixels; x, y, z, w of their faces' corners, each (n, 3), x and y relative to the centres."""
-    height, width = face_id.shape[1:]
+def _at_centres(corners: Tensor, row: Tensor, column: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clip-space corners (n, 3, 4) of the faces at n pixels → x, y, z, w, each (n, 3), x and y relative to the pixels' centres."""
+    x, y, z, w = to_screen(corners, height, width)
+    return x - (column.double()[:, None] + 0.5) * w, y - (row.double()[:, None] + 0.5) * w, z, w
+
+
+def _covered(positions: Tensor, faces: Tensor, face_id: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Indices (view, row, column) of the n covered pixels, and the corners (n, 3, 4) of their faces."""
     view, row, column = (face_id >= 0).nonzero(as_tuple=True)
     corner = faces[face_id[view, row, column].long()].long() + (view * positions.shape[1])[:, None]
-    x, y, z, w = to_screen(take_rows(positions.reshape(-1, 4), corner), height, width)
-    return (view, row, column), x - (column.double()[:, None] + 0.5) * w, y - (row.double()[:, None] + 0.5) * w, z, w
+    return (view, row, column), take_rows(positions.reshape(-1, 4), corner)
 
 
 def locate(positions: Tensor, faces: Tensor, face_id: Tensor) -> tuple[Tensor, Tensor]:
     """Positions (b, v, 4) and face ids (b, h, w) → barycentrics (b, h, w, 3) and depth (b, h, w) in the dtype of positions."""
-    pixel, x, y, z, w = _at_covered(positions, faces, face_id)
+    pixel, corners = _covered(positions, faces, face_id)
+    x, y, z, w = _at_centres(corners, *pixel[1:], *face_id.shape[1:])
     a = edge_functions(x, y)
     depth = (a * z).sum(-1) / (a * w).sum(-1)
     barycentrics = a / a.sum(-1, keepdim=True)
@@ -65,10 +70,24 @@ def screen_derivatives(positions: Tensor, faces: Tensor, raster: RasterOutput) -
         (b, h, w, 3, 2) d barycentrics / d (column, row), 0 where there is nothing. Differentiable in positions.
     """
     batch = positions if positions.ndim == 3 else positions[None]
-    pixel, x, y, _, w = _at_covered(batch, faces, raster.face_id)
+    pixel, corners = _covered(batch, faces, raster.face_id)
+    derivative = screen_derivatives_at(corners, *pixel[1:], *raster.face_id.shape[1:])
+    return batch.new_zeros(*raster.face_id.shape, 3, 2).index_put(pixel, derivative)
+
+
+def screen_derivatives_at(corners: Tensor, row: Tensor, column: Tensor, height: int, width: int) -> Tensor:
+    """`screen_derivatives` for a list of pixels.
+
+    Args:
+        corners: (n, 3, 4) clip-space corners of the face that each pixel sees.
+        row, column: (n,) the pixels.
+        height, width: size of the image.
+    Returns:
+        (n, 3, 2) d barycentrics / d (column, row). Differentiable in corners.
+    """
+    x, y, _, w = _at_centres(corners, row, column, height, width)
     a = edge_functions(x, y)
     # d a / d column: a is bilinear in (X, Y) and dX / d column = -w; the same for the rows
     slope = torch.stack((edge_functions(-w, y), edge_functions(x, -w)), -1)
     total, total_slope = a.sum(-1)[:, None, None], slope.sum(-2, keepdim=True)
-    derivative = (slope - a[..., None] / total * total_slope) / total
-    return batch.new_zeros(*raster.face_id.shape, 3, 2).index_put(pixel, derivative.to(batch.dtype))
+    return ((slope - a[..., None] / total * total_slope) / total).to(corners.dtype)

@@ -1,0 +1,36 @@
+"""Pictures: cameras, rasterisation, shading with glTF materials, maps of numbers, and figures put together from them."""
+
+from voxgen.ops.rasterize import RasterOutput as RasterOutput
+from voxgen.ops.rasterize import interpolate as interpolate
+from voxgen.ops.rasterize import rasterize as rasterize
+
+from .cameras import camera_for_bounds as camera_for_bounds
+from .cameras import orbit_cameras as orbit_cameras
+from .colormaps import apply_colormap as apply_colormap
+from .output import RenderOutput as RenderOutput
+from .picture import Panel as Panel
+from .picture import ScaleBar as ScaleBar
+from .picture import compose_figure as compose_figure
+from .picture import save_png as save_png
+from .render_mesh import render_mesh as render_mesh
+from .render_scalar import render_scalar as render_scalar
+from .render_scalar import value_range as value_range
+from .shading import Lighting as Lighting
+
+__all__ = [
+    "Lighting",
+    "Panel",
+    "RasterOutput",
+    "RenderOutput",
+    "ScaleBar",
+    "apply_colormap",
+    "camera_for_bounds",
+    "compose_figure",
+    "interpolate",
+    "orbit_cameras",
+    "rasterize",
+    "render_mesh",
+    "render_scalar",
+    "save_png",
+    "value_range",
+]
