@@ -69,7 +69,7 @@ def _run_case(row: Row, case: Case) -> None:
         else:
             compare_backends(case, row.backend, row.device)
         row.passed += 1
-    except Exception as error:  # noqa: BLE001 (a self-test reports whatever goes wrong, and exits with 1)
+    except Exception as error:  # whatever goes wrong is what a self-test reports; it then exits with 1
         row.failures.append(f"{case.name}: {type(error).__name__}: {error}".splitlines()[0])
 
 

@@ -1,0 +1,7 @@
+"""`python -m voxgen.cli` is the command `voxgen`."""
+
+import sys
+
+from ._main import main
+
+sys.exit(main())
