@@ -34,8 +34,8 @@ class Golden:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.seed = json.loads((GOLDEN / "ovoxel_to_mesh.json").read_text())["seed"]
-        about = json.loads((GOLDEN / "ovoxel_to_mesh.json").read_text())["cases"][name]
+        description = json.loads((GOLDEN / "ovoxel_to_mesh.json").read_text())
+        about, self.seed = description["cases"][name], description["seed"]
         with np.load(GOLDEN / "ovoxel_to_mesh.npz") as file:
             arrays = {key.removeprefix(f"{name}_"): torch.from_numpy(file[key]) for key in file if key.startswith(f"{name}_")}
         self.arrays = arrays

@@ -19,7 +19,7 @@ ENGINES = ("reference", "torch", "numba")
 BUILDERS = {"torch": _torch.build_index, "numba": _numba.build_index}
 
 
-def cells(*rows: tuple[int, int, int, int]) -> Tensor:
+def cells(*rows: tuple[int, ...]) -> Tensor:
     return torch.tensor(rows, dtype=torch.int32).reshape(-1, 4)
 
 

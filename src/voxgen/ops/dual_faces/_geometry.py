@@ -79,7 +79,7 @@ def build_mesh(grid: VoxelGrid, dual: Tensor, weight: Tensor | None, found: Conn
     """Put the vertices in their places."""
     quads, cells = found.quads, kept_offsets(grid, found.kept)
     diagonals = _diagonal_weights(quads.rows, dual, weight) if found.middle else None
-    positions = grid.frame.to_world(grid.cells.to(dual.dtype) + dual)
+    positions = _world(grid, dual)
     return DualMesh(
         vertices=spread(positions, found.kept, cells, quads, diagonals),
         faces=found.faces,
@@ -92,6 +92,13 @@ def build_mesh(grid: VoxelGrid, dual: Tensor, weight: Tensor | None, found: Conn
         num_cells=len(grid),
         up=grid.frame.up,
     )
+
+
+def _world(grid: VoxelGrid, dual: Tensor) -> Tensor:
+    """(n, 3) world positions of the dual vertices: `Frame.to_world` in place, since fresh memory costs more than the arithmetic."""
+    frame = grid.frame
+    position = dual + grid.cells
+    return position.mul_(position.new_tensor(frame.voxel_size)).add_(position.new_tensor(frame.origin))
 
 
 def spread(values: Tensor, kept: Tensor | None, cell_offsets: Tensor, quads: Quads, diagonals: Tensor | None) -> Tensor:
@@ -121,5 +128,5 @@ def _diagonal_weights(quads: Tensor, dual: Tensor, weight: Tensor | None) -> Ten
 
 
 def _gather(values: Tensor, rows: Tensor) -> Tensor:
-    """values[rows], with a backward pass that is deterministic and threaded."""
+    """values[rows]. Its backward pass always adds in the same order; that of plain indexing does not, with threads or on a GPU."""
     return torch.nn.functional.embedding(rows, values)

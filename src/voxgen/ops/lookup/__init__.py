@@ -46,8 +46,10 @@ def lookup_cells(grid: VoxelGrid, coords: Coords, *, backend: str = "auto") -> I
     Empty grid or no coords: all absent, or an empty result.   Batch: sample s of coords is searched in sample s.
     Source: none of the papers; published code uses a hash table on the GPU.
     Example:
-        >>> lookup_cells(grid, grid.coords.flip(0)).tolist() == list(range(len(grid)))[::-1]
-        True
+        >>> cells = torch.tensor([[0, 1, 2, 3], [0, 4, 5, 6]], dtype=torch.int32)
+        >>> grid, _ = VoxelGrid.build(cells, resolution=8)
+        >>> lookup_cells(grid, torch.tensor([[0, 4, 5, 6], [0, 4, 5, 7]], dtype=torch.int32)).tolist()
+        [1, -1]
     """
     require_tensor(
         "lookup_cells", "coords", coords, ("n", 4), (torch.int32,), hint="Rows are [batch, x, y, z]. World points? Use Frame.to_cell()."
