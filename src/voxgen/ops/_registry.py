@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -74,6 +75,17 @@ def module(name: str, extra: str = "") -> Check:
         return (f"package {name} is not installed" + (f" (pip install 'voxgen[{extra}]')" if extra else ""),)
 
     return check
+
+
+def triton_device(call: Call) -> Reasons:
+    """Triton kernels: a GPU, or a CPU under Triton's interpreter, which is for tests and knows no right bfloat16 or float64."""
+    if importlib.util.find_spec("triton") is None:
+        return ("package triton is not installed (pip install 'voxgen[gpu]')",)
+    if call.device.type == "cuda":
+        return ()
+    if call.device.type != "cpu" or os.environ.get("TRITON_INTERPRET") != "1":
+        return (f"runs on cuda, the tensors lie on {call.device}",)
+    return float_types(torch.float32, torch.float16)(call)
 
 
 @dataclass(frozen=True)

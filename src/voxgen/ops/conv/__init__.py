@@ -11,13 +11,14 @@ from torch import Tensor
 from voxgen.core.aliases import Feats
 from voxgen.core.checks import FLOATS, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, ShapeError
-from voxgen.ops._registry import Backend, Call, Op, cpu_only, float_types
+from voxgen.ops._registry import Backend, Call, Op, cpu_only, float_types, triton_device
 from voxgen.ops.neighbors import NeighborTable
 
 CONV = Op(
     "conv",
     [
         Backend("numba", "voxgen.ops.conv._numba:conv", (cpu_only, float_types(torch.float32, torch.float16, torch.bfloat16))),
+        Backend("triton", "voxgen.ops.conv._triton:conv", (triton_device, float_types(torch.float32, torch.float16, torch.bfloat16))),
         Backend("torch", "voxgen.ops.conv._torch:conv"),
         Backend("reference", "voxgen.ops.conv._reference:conv"),
     ],

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from voxgen.ops.neighbors import NeighborTable
 
-from ._op import run
+from ._op import Tables, run
 from ._tile import (
     LANES,
     ROWS,
@@ -46,30 +46,21 @@ def conv(feats: Tensor, weight: Tensor, bias: Tensor | None, table: NeighborTabl
     return run("numba", feats, weight, bias, table)
 
 
-def forward(feats: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, plan: list[Tensor]) -> Tensor:
+def forward(feats: Tensor, weight: Tensor, bias: Tensor | None, tables: Tables) -> Tensor:
     """(n_out, Co) outputs."""
-    return _multiply(feats, weight, bias, table, mirrored=False).to(feats.dtype)
+    return _multiply(feats, weight, bias, tables.table, mirrored=False).to(feats.dtype)
 
 
 def gradients(
-    grad: Tensor,
-    feats: Tensor,
-    weight: Tensor,
-    table: Tensor,
-    plan: list[Tensor],
-    back: Tensor | None,
-    back_plan: list[Tensor],
-    need_feats: bool,
-    need_weight: bool,
+    grad: Tensor, feats: Tensor, weight: Tensor, tables: Tables, need_feats: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of feats and weight."""
     for_feats = for_weight = None
     if need_feats:
-        turned = weight.transpose(1, 2)
-        rows = table if back is None else back
-        for_feats = _multiply(grad, turned, None, rows, mirrored=back is None).to(feats.dtype)
+        rows = tables.table if tables.back is None else tables.back
+        for_feats = _multiply(grad, weight.transpose(1, 2), None, rows, mirrored=tables.back is None).to(feats.dtype)
     if need_weight:
-        for_weight = _weight_gradient(feats, grad, table).to(weight.dtype)
+        for_weight = _weight_gradient(feats, grad, tables.table).to(weight.dtype)
     return for_feats, for_weight
 
 

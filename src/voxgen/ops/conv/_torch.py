@@ -15,7 +15,7 @@ from torch import Tensor
 from voxgen.ops.neighbors import NeighborTable
 
 from . import _pairs
-from ._op import run
+from ._op import Tables, run
 
 NARROW = 32
 """Where the narrower side has no more channels than this, gathering whole windows is faster."""
@@ -42,35 +42,28 @@ def _by_pairs(feats: Tensor, weight: Tensor, table: NeighborTable) -> bool:
     return table.num_pairs() <= FULL * len(table) * table.volume
 
 
-def forward(feats: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, plan: list[Tensor]) -> Tensor:
+def forward(feats: Tensor, weight: Tensor, bias: Tensor | None, tables: Tables) -> Tensor:
     """(n_out, Co) outputs."""
     x, w = _wide(feats), _wide(weight)
-    out = _pairs.multiply(x, w, len(table), plan) if plan else _multiply(x, w, table)
+    out = _pairs.multiply(x, w, len(tables.table), tables.plan) if tables.plan else _multiply(x, w, tables.table)
     if bias is not None:
         out += _wide(bias)
     return out.to(feats.dtype)
 
 
 def gradients(
-    grad: Tensor,
-    feats: Tensor,
-    weight: Tensor,
-    table: Tensor,
-    plan: list[Tensor],
-    back: Tensor | None,
-    back_plan: list[Tensor],
-    need_feats: bool,
-    need_weight: bool,
+    grad: Tensor, feats: Tensor, weight: Tensor, tables: Tables, need_feats: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of feats and weight."""
     g, x, w = _wide(grad), _wide(feats), _wide(weight).transpose(1, 2)
     for_feats = for_weight = None
-    if back_plan:
-        for_feats, for_weight = _pairs.multiply_both(g, x, w, back_plan, need_feats, need_weight)
+    if tables.back_plan:
+        for_feats, for_weight = _pairs.multiply_both(g, x, w, tables.back_plan, need_feats, need_weight)
     elif need_feats:
-        for_feats, for_weight = _gather_once(g, x, w, table if back is None else back, back is None, need_weight)
+        back = tables.table if tables.back is None else tables.back
+        for_feats, for_weight = _gather_once(g, x, w, back, tables.back is None, need_weight)
     else:
-        for_weight = _weight_gradient(x, g, table)
+        for_weight = _weight_gradient(x, g, tables.table)
     return (
         for_feats.to(feats.dtype) if for_feats is not None else None,
         for_weight.to(weight.dtype) if for_weight is not None else None,
