@@ -116,6 +116,8 @@ def test_palettes_jpeg_webp_and_bits(tmp_path):
     palette = picture.quantize(16)
     clear = palette.copy()
     clear.info["transparency"] = 0
+    grey = picture.convert("L")
+    grey.info["transparency"] = 25
     bits = Image.fromarray(np.tile(np.array([[0, 255]], np.uint8), (8, 5))).convert("1")
     found = {}
     for name, image, kind in (
@@ -124,6 +126,7 @@ def test_palettes_jpeg_webp_and_bits(tmp_path):
         ("jpeg", picture, "JPEG"),
         ("webp", picture, "WEBP"),
         ("1", bits, "PNG"),
+        ("grey", grey, "PNG"),
     ):
         image.save(tmp_path / name, kind)
         b = Builder()
@@ -131,9 +134,9 @@ def test_palettes_jpeg_webp_and_bits(tmp_path):
         (m,) = loaded(b, tmp_path)
         assert m.base_color is not None
         found[name] = m.base_color.image
-        assert (m.alpha is not None) == (name == "clear")
+        assert (m.alpha is not None) == (name in ("clear", "grey"))
     assert {name: tuple(image.shape) for name, image in found.items()} == {
-        "p": (8, 10, 3), "clear": (8, 10, 4), "jpeg": (8, 10, 3), "webp": (8, 10, 3), "1": (8, 10, 1),
+        "p": (8, 10, 3), "clear": (8, 10, 4), "jpeg": (8, 10, 3), "webp": (8, 10, 3), "1": (8, 10, 1), "grey": (8, 10, 2),
     }  # fmt: skip
     original = torch.from_numpy(np.array(picture)).int()
     assert (found["p"].int() - original).abs().max() <= 2

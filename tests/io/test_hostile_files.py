@@ -241,6 +241,24 @@ def test_files_that_are_none(tmp_path):
         load_mesh(b.save(tmp_path / "points.glb"))
 
 
+def test_odd_numbers_and_records(tmp_path, files):
+    """Cases that a fuzzing loop found."""
+    b = Builder()
+    primitive = b.triangle()
+    signalling = np.full((3, 2), 0x7F800001, np.uint32).view(np.float32)  # a NaN that complains when it is computed with
+    primitive["attributes"]["TEXCOORD_0"] = b.accessor(signalling)
+    b.mesh(primitive)
+    assert load_mesh(b.save(tmp_path / "nan.glb")).uv.tolist() == [[0, 0]] * 3
+    repeated = files[".ply"].replace(b'"wide_0", "wide_1"', b'"wide_0", "wide_0"')
+    assert repeated != files[".ply"]
+    assert "wide_0" not in outcome(tmp_path / "repeated.ply", repeated).attributes
+    assert outcome(tmp_path / "digit.ply", b"ply\nformat ascii 1.0\nelement vertex \xb2\nend_header\n") is None
+    b = Builder()
+    b.mesh(b.triangle(), scale=[1e200, 1, 1])
+    b.document["nodes"].append({"children": [0], "scale": [1e200, 1, 1]})
+    assert outcome(tmp_path / "overflow.glb", b.glb()) is None
+
+
 def test_arguments():
     with pytest.raises(DtypeError, match="path must be a text or a path"):
         load_mesh(None)  # pyright: ignore[reportArgumentType]

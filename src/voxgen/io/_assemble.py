@@ -45,8 +45,7 @@ class Block:
 
 def float32(values: np.ndarray) -> np.ndarray:
     """To float32; what is too large becomes infinite, and is found by `assemble`."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return values.astype(np.float32)
+    return values.astype(np.float32)
 
 
 def check_indices(source: Source, indices: np.ndarray, count: int, what: str) -> None:

@@ -72,8 +72,9 @@ def from_json(value: object) -> list[Record]:
     for entry in value if isinstance(value, list) else []:
         match entry:
             case {"name": str(name), "dtype": str(dtype), "width": int(width), "keys": [*keys]}:
-                if dtype in DTYPES and keys and all(isinstance(k, str) for k in keys) and 0 < width < 2**16:
-                    records.append(Record(name, dtype, width, tuple(map(str, keys))))
+                texts = [k for k in keys if isinstance(k, str)]
+                if dtype in DTYPES and len(set(texts)) == len(keys) > 0 and width > 0:
+                    records.append(Record(name, dtype, width, tuple(texts)))
             case _:
                 continue
     return records
@@ -88,8 +89,7 @@ def gather(source: Source, records: list[Record], stored: dict[str, np.ndarray])
         values = np.concatenate([stored.pop(key) for key in record.keys], axis=1)
         if values.shape[1] != record.width:
             source.warn(f"attribute {record.name!r} has {values.shape[1]} columns, and not {record.width} as its record says")
-        with np.errstate(invalid="ignore", over="ignore"):
-            found[record.name] = torch.from_numpy(np.ascontiguousarray(values)).to(DTYPES[record.dtype]).numpy()
+        found[record.name] = torch.from_numpy(np.ascontiguousarray(values)).to(DTYPES[record.dtype]).numpy()
     return found
 
 

@@ -18,7 +18,7 @@ COMPONENTS = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 51
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 
-def read_container(source: Source) -> tuple[Item, bytes | None]:
+def read_container(source: Source) -> tuple[Item, memoryview | None]:
     """The JSON root and the binary chunk of a .glb, or the JSON root of a .gltf, whichever the content is.
 
     Raises:
@@ -38,30 +38,30 @@ def read_container(source: Source) -> tuple[Item, bytes | None]:
         raise source.error(f"the file is truncated: its header declares {length:,} bytes, it has {len(data):,}")
     if length < len(data):
         source.warn(f"{len(data) - length} bytes after the declared end are ignored")
-    chunks: dict[int, bytes] = {}
+    chunks: dict[int, memoryview] = {}
     position = 12
     while position + 8 <= length:
         size, kind = struct.unpack_from("<II", data, position)
         position += 8
         if size > length - position:
             raise source.error(f"the chunk at byte {position - 8} declares {size:,} bytes, and {length - position:,} are left")
-        chunks.setdefault(kind, data[position : position + size])
+        chunks.setdefault(kind, memoryview(data)[position : position + size])
         position += size
     if JSON_CHUNK not in chunks:
         raise source.error("the GLB has no JSON chunk")
-    return Item.parse(source, chunks[JSON_CHUNK]), chunks.get(BINARY_CHUNK)
+    return Item.parse(source, bytes(chunks[JSON_CHUNK])), chunks.get(BINARY_CHUNK)
 
 
 class Buffers:
     """Access to the bytes and arrays that the JSON describes."""
 
-    def __init__(self, source: Source, root: Item, binary: bytes | None) -> None:
+    def __init__(self, source: Source, root: Item, binary: memoryview | None) -> None:
         self.source = source
         self.binary = binary
         self.buffers = root.items("buffers")
         self.views = root.items("bufferViews")
         self.accessors = root.items("accessors")
-        self._loaded: dict[int, bytes] = {}
+        self._loaded: dict[int, memoryview] = {}
         self._arrays: dict[int, np.ndarray] = {}
 
     def pick(self, items: list[Item], index: int, what: str) -> Item:
@@ -82,7 +82,8 @@ class Buffers:
         except (binascii.Error, ValueError) as error:
             raise self.source.error(f"{what} has a data URI that cannot be decoded ({error})") from error
 
-    def buffer(self, index: int) -> bytes:
+    def buffer(self, index: int) -> memoryview:
+        """The bytes of a buffer, as many as it declares; not a copy."""
         if index not in self._loaded:
             item = self.pick(self.buffers, index, "a buffer view")
             size = item.integer("byteLength", low=1)
@@ -99,7 +100,7 @@ class Buffers:
                 raise self.source.error(f"{item.where} has neither a uri nor the binary chunk of a GLB")
             if len(content) < size:
                 raise self.source.error(f"{item.where} declares {size:,} bytes, and there are {len(content):,}: truncated")
-            self._loaded[index] = content[:size] if len(content) > size else content
+            self._loaded[index] = memoryview(content)[:size]
         return self._loaded[index]
 
     def view(self, index: int) -> tuple[memoryview, int | None]:
@@ -113,7 +114,7 @@ class Buffers:
         if start + size > len(content):
             raise self.source.error(f"{item.where} spans bytes {start:,} to {start + size:,} of a buffer of {len(content):,}")
         stride = item.integer("byteStride", low=4, high=252) if item.has("byteStride") else None
-        return memoryview(content)[start : start + size], stride
+        return content[start : start + size], stride
 
     def array(self, index: int, what: str) -> np.ndarray:
         """(count, width) values of an accessor; normalised integers become float32. Not to be written to."""

@@ -124,16 +124,16 @@ def _transformed(block: Block, matrix: np.ndarray | None) -> Block:
     if matrix is None:
         return block
     linear = matrix[:3, :3]
-    with np.errstate(over="ignore", invalid="ignore"):
-        block.vertices = float32(block.vertices.astype(np.float64) @ linear.T + matrix[:3, 3])
-        if block.normals is not None:
-            # the cofactor matrix: like the inverse transpose, up to scale and sign, but there for singular matrices too
-            a, b, c = linear.T
-            cofactor = np.stack((np.cross(b, c), np.cross(c, a), np.cross(a, b)), 1)
-            turned = block.normals.astype(np.float64) @ (cofactor.T * (-1.0 if np.linalg.det(linear) < 0 else 1.0))
-            length = np.linalg.norm(turned, axis=1, keepdims=True)
-            block.normals = float32(turned / np.where(length > 0, length, 1.0))
-    if np.linalg.det(linear) < 0:
+    mirrored = bool(np.linalg.det(linear) < 0)
+    block.vertices = float32(block.vertices.astype(np.float64) @ linear.T + matrix[:3, 3])
+    if block.normals is not None:
+        # the cofactor matrix: like the inverse transpose, up to scale and sign, but there for singular matrices too
+        a, b, c = linear.T
+        cofactor = np.stack((np.cross(b, c), np.cross(c, a), np.cross(a, b)), 1)
+        turned = block.normals.astype(np.float64) @ (cofactor.T * (-1.0 if mirrored else 1.0))
+        length = np.linalg.norm(turned, axis=1, keepdims=True)
+        block.normals = float32(turned / np.where(length > 0, length, 1.0))
+    if mirrored:
         block.faces = block.faces[:, ::-1]
     return block
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ _DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError, OverflowError, ArithmeticError,
     NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
+_WARNINGS = threading.Lock()
+"""Python catches warnings for the whole process, so one load at a time may."""
 _WIDE_MODES = {"LA;16B": "RGBA", "RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 
 
@@ -38,7 +41,7 @@ def decode_images(source: Source, images: Sequence[tuple[str, bytes]], advance: 
         FileFormatError: damaged, or of a kind that is not read.   CapacityError: larger than a file of this size may be.
     """
 
-    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor() as pool:
+    with _WARNINGS, warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor() as pool:
         warnings.simplefilter("always")
         opened = [_open(source, name, content) for name, content in images]
 
@@ -49,7 +52,8 @@ def decode_images(source: Source, images: Sequence[tuple[str, bytes]], advance: 
 
         decoded = list(pool.map(decode, opened))  # Pillow decodes without Python's global lock
     for warning in caught:
-        source.warn(f"while an image was read: {warning.message}")
+        if not issubclass(warning.category, Image.DecompressionBombWarning):  # sizes are accounted for below
+            source.warn(f"while an image was read: {warning.message}")
     return decoded
 
 
@@ -88,7 +92,9 @@ def _pixels(image: Image.Image, content: bytes) -> np.ndarray | None:
         return None
     if image.mode == "1":
         image = image.convert("L")
-    elif image.mode not in ("L", "LA", "RGB", "RGBA") or (image.mode == "RGB" and "transparency" in image.info):
+    elif image.mode in ("L", "RGB") and "transparency" in image.info:  # one colour of it is clear
+        image = image.convert(f"{image.mode}A")
+    elif image.mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     return np.asarray(image)
 

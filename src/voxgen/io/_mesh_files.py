@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,7 +70,7 @@ def load_mesh(path: str | os.PathLike[str], *, up: UpAxis | None = None, progres
         require_choice(where, "up", up, ("y", "z"))
     suffix = _suffix(where, file, LOADABLE)
     source = Source(file)
-    with _progress(f"load {file.name}", progress) as begin:
+    with _progress(f"load {file.name}", progress) as begin, _quiet():
         if suffix in (".glb", ".gltf"):
             from ._gltf_read import read_gltf
 
@@ -108,7 +109,7 @@ def save_mesh(mesh: TriMesh, path: str | os.PathLike[str], *, overwrite: bool = 
       multiplied by it), and faces without a material get one to be seen by, which is not loaded again.
     - **.gltf** is the same with everything in one JSON file.
     - **.ply** (binary): all attributes, colours also as sRGB bytes; no materials. **.obj**: with `stem.mtl` and
-      `stem_0.png`, ...; no second uv set, of attributes only the colour. **.stl**: triangles only. **.off**: with normals,
+      `stem_texture_0.png`, ...; no second uv set, of attributes only the colour. **.stl**: triangles only. **.off**: with normals,
       uv and colour in bytes. These four are written as they are, whichever axis is up, and warn about what they leave out.
 
     The file appears when it is complete, under a temporary name before; an error on the way, such as a full disk, leaves the
@@ -134,7 +135,7 @@ def save_mesh(mesh: TriMesh, path: str | os.PathLike[str], *, overwrite: bool = 
     suffix = _suffix(where, file, SAVEABLE)
     notes: list[str] = []
     plain = _prepared(where, mesh, "y" if suffix in (".glb", ".gltf") else mesh.up)
-    with _progress(f"save {file.name}", progress) as begin:
+    with _progress(f"save {file.name}", progress) as begin, _quiet():
         if suffix == ".obj":
             from ._obj_write import obj_files
 
@@ -147,6 +148,11 @@ def save_mesh(mesh: TriMesh, path: str | os.PathLike[str], *, overwrite: bool = 
                     out.write(piece)
     for text in dict.fromkeys(notes):
         warnings.warn(f"{where}: {file}: {text}.", FileWarning, stacklevel=2)
+
+
+def _quiet() -> np.errstate:
+    """Numbers of a file may be anything; those that matter are looked at when the mesh is complete."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _pieces(where: str, mesh: TriMesh, suffix: str, note: Note, begin: Begin) -> list[bytes]:

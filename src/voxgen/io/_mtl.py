@@ -54,6 +54,8 @@ def read_mtl(source: Source, data: bytes, name: str, begin: Begin) -> dict[str, 
             current[key] = _numbers(source, rest, _NUMBERS[key], f"{name}, line {number}")
         elif key in _MAPS:
             current["norm" if key == "map_kn" else key] = _map(source, rest, f"{name}, line {number}")
+        elif key in ("bump", "map_bump", "disp"):
+            source.warn("bump and displacement maps are not read; normal maps (norm) are")
     pixels = _decode(source, entries, begin)
     return {label: _material(source, label, entry, pixels) for label, entry in entries.items()}
 

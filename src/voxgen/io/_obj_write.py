@@ -46,6 +46,8 @@ def _note_losses(mesh: TriMesh, note: Note) -> None:
     lost = ["the second uv set"] if mesh.uv1 is not None else []
     lost += [f"attribute {name!r}" for name in mesh.attributes if name not in ("color", "base_color", "alpha")]
     lost += ["occlusion maps"] if any(m.occlusion is not None for m in mesh.materials) else []
+    textures = [t for m in mesh.materials for t in m.textures.values()]
+    lost += ["samplers"] if any("mirror" in t.wrap or t.wrap[0] != t.wrap[1] or t.filter == "nearest" for t in textures) else []
     lost += ["alpha cutoffs"] if any(m.alpha_mode == "MASK" for m in mesh.materials) else []
     if lost:
         note(f"OBJ has no place for {', '.join(lost)}; save as .glb to keep everything")
@@ -123,7 +125,7 @@ def _library(materials: tuple[Material, ...], labels: list[str], path: Path, beg
                 continue
             image = id(texture.image), texture.channels
             if image not in images:
-                images[image] = path.with_name(f"{path.stem}_{len(images)}.png"), _picked(texture)
+                images[image] = path.with_name(f"{path.stem}_texture_{len(images)}.png"), _picked(texture)
             clamp = "-clamp on " if "clamp" in texture.wrap else ""
             lines.append(f"{key} {clamp}{images[image][0].name}\n")
     advance = begin(len(images))

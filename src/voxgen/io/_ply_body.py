@@ -69,7 +69,7 @@ def _ascii_rows(source: Source, name: str, lines: list[list[str]], columns: Sequ
             size = 1
             if column.length:
                 word = words[position] if position < len(words) else ""
-                if not word.isdigit() or int(word[:9]) > len(words):
+                if not word.isdecimal() or int(word[:9]) > len(words):
                     raise source.error(f"element {name!r} number {row + 1} has {word[:40]!r} as the length of {column.name!r}")
                 size = int(word)
                 lengths[column.name].append(size)
@@ -88,8 +88,7 @@ def _ascii_rows(source: Source, name: str, lines: list[list[str]], columns: Sequ
 def _typed(source: Source, values: np.ndarray, column: Column) -> np.ndarray:
     """float64 to the declared type; integers must be whole and fit."""
     if column.kind[0] == "f":
-        with np.errstate(over="ignore"):
-            return values.astype(column.kind)
+        return values.astype(column.kind)
     info = np.iinfo(column.kind)
     if not ((values >= info.min) & (values <= info.max) & (values == np.floor(values))).all():
         raise source.error(f"property {column.name!r} has values that are no whole numbers from {info.min} to {info.max}")

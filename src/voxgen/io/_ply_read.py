@@ -87,7 +87,7 @@ def _header(source: Source) -> Header:
         match words:
             case ["format", order, *_]:
                 header.order = order
-            case ["element", name, count] if count.isdigit() and len(count) < 16:
+            case ["element", name, count] if count.isdecimal() and len(count) < 16:
                 current = name
                 header.columns[name], header.counts[name] = [], int(count)
             case ["property", "list", length, item, name] if TYPES.get(length, "f")[0] != "f" and item in TYPES and current:
