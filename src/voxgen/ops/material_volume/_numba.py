@@ -1,0 +1,206 @@
+"""Compiled CPU engine: bricks of cells on threads; in each, the triangles that reach it, one after another."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from numba import get_num_threads, njit, prange
+from tqdm import tqdm
+
+from voxgen.ops.voxelize._bricks import (
+    BITS,
+    SIDE,
+    VOLUME,
+    bin_triangles,
+    brick_shape,
+    corners_in_cells,
+    group_by_brick,
+    load_corners,
+)
+from voxgen.ops.voxelize._numba import triangle_cells
+from voxgen.ops.voxelize._prepare import Scene
+
+from ._numba_look import READ, cross, length, look, look_normal, new_plan, plan_triangle
+from ._numba_pieces import CORNERS, cut_to_slab, reach
+from ._numba_trellis2 import add_pairs
+from ._record import MaterialVolume
+from ._record import columns as columns_of
+from ._samples import SLIVER, rescue_margin
+from ._shading import COLORS, Shading
+from ._tables import NORMAL, flatten, width_of
+
+MARGIN = 1e-9
+"""Slack, in cells, of the search for cells that a polygon may touch; the exact cut decides after it."""
+STEPS = 50
+"""Parts in which the bricks are done while a bar is shown."""
+
+
+def material_volume(scene: Scene, shading: Shading, compat: str | None, progress: bool) -> MaterialVolume:
+    """See `voxgen.ops.material_volume.material_volume`."""
+    cells, triangle, row = triangle_cells(scene)
+    tables = flatten(shading)
+    result = np.zeros((len(cells), width_of(shading)), np.float32)
+    mesh = (scene.vertices.numpy(), scene.faces.numpy(), scene.voxel_size)
+    if compat:
+        bounds = torch.searchsorted(row, torch.arange(len(cells) + 1, dtype=torch.int32)).numpy()
+        for begin, end in _parts(len(cells), progress):
+            add_pairs(*mesh, tables, cells.numpy(), triangle.numpy(), bounds, shading.mip_offset, begin, end, result)
+    else:
+        del triangle, row
+        mine = group_by_brick(_brick_of(cells.numpy(), scene.resolution), np.arange(len(cells), dtype=np.int32), scene.resolution)
+        theirs = bin_triangles(scene)
+        match = np.searchsorted(_flat(theirs.bricks, scene.resolution), _flat(mine.bricks, scene.resolution))
+        kinds = _kinds(shading)
+        options = (shading.mip_offset, rescue_margin(scene), kinds, get_num_threads())
+        for begin, end in _parts(len(mine.bricks), progress):
+            _do_bricks(*mesh, tables, cells.numpy(), mine, theirs, match, *options, begin, end, result)
+    found = torch.from_numpy(result)
+    return MaterialVolume(cells, {name: found[:, place].contiguous() for name, place in columns_of(shading.channels).items()})
+
+
+def _parts(count: int, progress: bool) -> list[tuple[int, int]] | tqdm[tuple[int, int]]:
+    """All at once, or with a bar in parts."""
+    ends = np.linspace(0, count, STEPS + 1).astype(int).tolist() if progress else [0, count]
+    parts = list(itertools.pairwise(ends))
+    return tqdm(parts, desc="materials") if progress else parts
+
+
+def _brick_of(cells: np.ndarray, resolution: tuple[int, int, int]) -> np.ndarray:
+    return _flat(cells >> BITS, resolution)
+
+
+def _flat(bricks: np.ndarray, resolution: tuple[int, int, int]) -> np.ndarray:
+    _, y, z = brick_shape(resolution)
+    return (bricks[:, 0].astype(np.int64) * y + bricks[:, 1]) * z + bricks[:, 2]
+
+
+def _kinds(shading: Shading) -> np.ndarray:
+    """(c,) what to do with each column in the end: 0 cut to [0, 1], 1 encode after that, 2 normalise (three together)."""
+    kinds = np.zeros(width_of(shading), np.int64)
+    for name, place in columns_of(shading.channels).items():
+        kinds[place] = 2 if name == "normal" else int(name in COLORS and not shading.linear)
+    return kinds
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def _do_bricks(vertices, faces, size, tables, cells, mine, theirs, match, offset, rescue, kinds, workers, begin, end, result):
+    width = result.shape[1]
+    for worker in prange(workers):
+        scratch = _scratch()
+        local = np.full(VOLUME, -1, np.int32)
+        sums = np.empty((VOLUME, width + 1), np.float64)
+        for b in range(begin + worker, end, workers):
+            brick = mine.bricks[b]
+            rows = mine.items[mine.offsets[b] : mine.offsets[b + 1]]
+            items = theirs.items[theirs.offsets[match[b]] : theirs.offsets[match[b] + 1]]
+            sums[: len(rows)] = 0
+            for s in range(len(rows)):
+                local[_local(cells[rows[s]])] = s
+            _add_triangles(vertices, faces, size, tables, brick, items, offset, 0.0, local, scratch, sums)
+            missed = False
+            for s in range(len(rows)):
+                if sums[s, width] == 0:
+                    missed = True
+                else:
+                    local[_local(cells[rows[s]])] = -1
+            if missed:
+                _add_triangles(vertices, faces, size, tables, brick, items, offset, rescue, local, scratch, sums)
+                for s in range(len(rows)):
+                    local[_local(cells[rows[s]])] = -1
+            for s in range(len(rows)):
+                _finish(sums[s], kinds, result[rows[s]])
+
+
+@njit(cache=True, nogil=True)
+def _local(cell):
+    """Index of a cell inside its brick."""
+    mask = SIDE - 1
+    return (cell[0] & mask) << 2 * BITS | (cell[1] & mask) << BITS | (cell[2] & mask)
+
+
+@njit(cache=True, nogil=True)
+def _scratch():
+    polygons = np.zeros((7, CORNERS, 2), np.float64)
+    polygons[0, 1, 0] = polygons[0, 2, 1] = 1.0
+    return (
+        np.empty((3, 3), np.float64),  # corners in world units
+        np.empty((3, 3), np.float64),  # corners in cells
+        polygons,
+        new_plan(),
+        np.empty(READ, np.float64),
+        np.empty(READ, np.float64),
+        np.empty((6, 3), np.float64),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_triangles(vertices, faces, size, tables, brick, items, offset, grow, local, scratch, sums):
+    """Add, for each triangle, its part in each cell of the brick that `local` gives a row of `sums`."""
+    world, corners, polygons, plan, read, values, edges = scratch
+    margin = grow + MARGIN
+    width = sums.shape[1] - 1
+    normals = tables.result_places[NORMAL] >= 0
+    columns = width - 3 if normals else width
+    texels = (tables.lookups, tables.cutoffs, tables.levels, tables.bytes, tables.floats, tables.decode)
+    i0, j0, k0 = brick[0] * SIDE, brick[1] * SIDE, brick[2] * SIDE
+    for face in items:
+        load_corners(vertices, faces, face, world)
+        corners_in_cells(world, size, 1.0, corners)
+        planned = False
+        double_area = 0.0
+        first, end = reach(polygons, 0, 3, corners, 0, margin, i0, i0 + SIDE)
+        for i in range(first, end):
+            slab, in_slab = cut_to_slab(polygons, 0, 3, corners, 0, i, grow)
+            first_j, end_j = reach(polygons, slab, in_slab, corners, 1, margin, j0, j0 + SIDE)
+            for j in range(first_j, end_j):
+                column, in_column = cut_to_slab(polygons, slab, in_slab, corners, 1, j, grow)
+                first_k, end_k = reach(polygons, column, in_column, corners, 2, margin, k0, k0 + SIDE)
+                for k in range(first_k, end_k):
+                    row = local[(i - i0) << 2 * BITS | (j - j0) << BITS | (k - k0)]
+                    if row < 0:
+                        continue
+                    part, count = cut_to_slab(polygons, column, in_column, corners, 2, k, grow)
+                    if count < 3:
+                        continue
+                    if not planned:
+                        planned = True
+                        for a in range(3):
+                            edges[0, a], edges[1, a] = world[1, a] - world[0, a], world[2, a] - world[0, a]
+                        cross(edges[0], edges[1], edges[2])
+                        double_area = length(edges[2]) + SLIVER * max(size[0], size[1], size[2]) ** 2
+                        plan_triangle(tables, face, faces[face, 0], faces[face, 1], faces[face, 2], offset, plan)
+                    for m in range(1, count - 1):
+                        p1, p2 = polygons[part, 0, 0], polygons[part, 0, 1]
+                        q1, q2 = polygons[part, m, 0], polygons[part, m, 1]
+                        r1, r2 = polygons[part, m + 1, 0], polygons[part, m + 1, 1]
+                        share = abs((q1 - p1) * (r2 - p2) - (q2 - p2) * (r1 - p1)) / 2
+                        b1, b2 = (p1 + q1 + r1) / 3, (p2 + q2 + r2) / 3
+                        look(texels, plan, columns, b1, b2, share, read, values)
+                        if normals:
+                            look_normal(tables, face, faces, b1, b2, edges, read, values)
+                        weight = share * double_area
+                        for c in range(width):
+                            sums[row, c] += weight * values[c]
+                        sums[row, width] += weight
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _finish(sums, kinds, result):
+    """Weighted sums → one row of the result, as `_evaluate.finish`."""
+    width = len(kinds)
+    c = 0
+    while c < width:
+        if kinds[c] == 2:
+            x, y, z = sums[c] / sums[width], sums[c + 1] / sums[width], sums[c + 2] / sums[width]
+            length = max(math.sqrt(x * x + y * y + z * z), 1e-12)
+            result[c], result[c + 1], result[c + 2] = x / length, y / length, z / length
+            c += 3
+            continue
+        value = min(max(sums[c] / sums[width], 0.0), 1.0)
+        if kinds[c] == 1:
+            value = value * 12.92 if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
+        result[c] = value
+        c += 1
