@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from .aliases import Coords, Int3, Keys, Offsets
-from .batching import offsets_from_counts
 from .checks import require_int, require_int3, require_tensor
 from .coords import MAX_BATCH, MAX_RESOLUTION, check_coords, is_sorted, pack_keys, unpack_keys
 from .errors import DuplicateError, FrameError, RangeError
@@ -118,8 +117,8 @@ class VoxelGrid:
     def offsets(self) -> Offsets:
         """(b + 1,) int64 bounds of the samples."""
         if self._offsets is None:
-            counts = torch.bincount(self.batch, minlength=self.batch_size)
-            self._offsets = offsets_from_counts(counts)
+            samples = torch.arange(self.batch_size + 1, dtype=torch.int32, device=self.device)
+            self._offsets = torch.searchsorted(self.batch.contiguous(), samples)
         return self._offsets
 
     @property
