@@ -128,14 +128,8 @@ def test_srgb_curve_and_its_inverse() -> None:
 
 @pytest.mark.parametrize("orthographic", [None, 2.0])
 def test_camera_projects_like_its_clip_matrix(orthographic: float | None) -> None:
-    camera = Camera.look_at(
-        torch.tensor([[0.0, 0, 3], [2, 1, 0]], dtype=torch.float64),
-        width=200,
-        height=100,
-        near=0.5,
-        far=9,
-        orthographic_height=orthographic,
-    )
+    eyes = torch.tensor([[0.0, 0, 3], [2, 1, 0]], dtype=torch.float64)
+    camera = Camera.look_at(eyes, width=200, height=100, near=0.5, far=9, orthographic_height=orthographic)
     points = torch.tensor([[0.0, 0, 0], [0.3, 0.2, -0.1]], dtype=torch.float64)
     local = camera.to_camera(points)
     k = camera.intrinsics
