@@ -68,7 +68,7 @@ class OVoxel:
     crossing_sign: EdgeFlags | None = None
     split_weight: Tensor | None = None
     materials: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-    color_space: Literal[srgb, linear] = "srgb"
+    color_space: Literal["srgb", "linear"] = "srgb"
 
     def __post_init__(self) -> None:
         n = len(self.grid)
