@@ -8,6 +8,8 @@ from torch import Tensor
 
 from voxgen.core.errors import CapacityError, DtypeError, EmptyResultWarning, FrameError, MeshError, RangeError, ShapeError
 from voxgen.ops.voxelize import OP, TriangleCells, triangle_cells
+from voxgen.ops.voxelize._prepare import prepare
+from voxgen.ops.voxelize._reference import edge_crossings
 from voxgen.testing import shapes
 
 ENGINES = list(OP.backends)
@@ -79,6 +81,7 @@ def test_pairs_are_unique_sorted_and_complete(backend: str) -> None:
 def test_the_cells_do_not_depend_on_where_bricks_end() -> None:
     """Moved by whole cells, the same cells come out, moved: bricks and threads leave no trace."""
     mesh = shapes.rotated(shapes.box())
+    mesh = mesh.replace(vertices=(mesh.vertices * 2**18).round() / 2**18)  # exact when moved
     at = [triangle_cells(mesh.vertices, mesh.faces, origin=(-0.75 - s / 64,) * 3, voxel_size=1 / 64, resolution=128) for s in (0, 5, 13)]
     for shift, found in zip((5, 13), at[1:], strict=True):
         assert torch.equal(found.cells, at[0].cells + shift)
@@ -146,3 +149,17 @@ def test_a_request_beyond_the_free_memory_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("voxgen.core.memory.free_memory", lambda device: 1000)
     with pytest.raises(CapacityError, match=r"triangle_cells: needs about .* GiB on cpu, and .* are free\. Lower the resolution"):
         triangle_cells(TILTED, ONE, **BOX4)
+
+
+def test_lattice_lines_through_shared_edges_cross_exactly_one_triangle() -> None:
+    # A height field whose vertices and diagonals lie exactly on lattice lines: the worst case for rounding.
+    sheet = shapes.wavy_sheet(65, size=1.0)
+    vertices = torch.cat((sheet.vertices[:, :2] * 0.99999, sheet.vertices[:, 2:]), 1)
+    counts = {}
+    for compat in (None, "trellis2"):
+        scene = prepare("test", vertices, sheet.faces, (-0.5,) * 3, 1 / 128, 128, compat)
+        found = edge_crossings(scene, 2)
+        columns = found.cells[:, 0] * 128 + found.cells[:, 1]
+        counts[compat] = columns.bincount(minlength=128 * 128).reshape(128, 128)[:127, :127]
+    assert (counts[None] == 1).all()
+    assert (counts["trellis2"] != 1).any(), "if the original had no gap here, the case would show nothing"

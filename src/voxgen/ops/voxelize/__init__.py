@@ -65,7 +65,8 @@ def triangle_cells(
         resolution: cells along the axes, 1 to 65536.
         compat: "trellis2" leaves out what lies outside the box without a word, loses a surface on the upper face of the
             box, and takes one up to a voxel below the box for one in the first cell. None: the box is closed, and
-            geometry outside it raises.
+            geometry outside it raises; and a grid line that passes exactly through an edge between two triangles crosses one
+            of them (the original may miss both, which leaves a hole, or hit both).
         backend: see docs/backends.md.
     Returns:
         TriangleCells. Not differentiable.

@@ -80,8 +80,8 @@ def edge_crossings(scene: Scene, axis: int) -> Crossings:
     base = torch.where(lower[:, None], p[t, 0], p[t, 2])
     far = torch.where(lower[:, None], p[t, 2], p[t, 0])
     y = plane(row, size[a1])
-    a = cut(base, p[t, 1], a1, y)
-    b = cut(base, far, a1, y)
+    a = cut(base, p[t, 1], a1, y, scene.closed)
+    b = cut(base, far, a1, y, scene.closed)
     swap = (b[:, a0] < a[:, a0])[:, None]
     a, b = torch.where(swap, b, a), torch.where(swap, a, b)
     hit = (index(a[:, a0], size[a0], cells[a0]) <= column) & (column < index(b[:, a0], size[a0], cells[a0]))
@@ -109,11 +109,18 @@ def plane(cell: Tensor, size: Tensor) -> Tensor:
     return ((cell + 1).double() * size).float().double()
 
 
-def cut(p: Tensor, q: Tensor, axis: int, position: Tensor) -> Tensor:
+def cut(p: Tensor, q: Tensor, axis: int, position: Tensor, upwards: bool = False) -> Tensor:
     """Where the segments from p to q meet the plane across `axis` at `position`.
 
     Rounding of a plane can put it just outside a segment; the cut stays on the segment, so that a crossing always lies
     in its triangle. (The original extrapolates.)
+
+    Args:
+        upwards: start at the lower end. Two triangles then get the same cut, bit for bit, of the edge that they share, so
+            that no grid line slips through between them or hits both. (The original starts at either end.)
     """
+    if upwards:
+        turn = (q[:, axis] < p[:, axis])[:, None]
+        p, q = torch.where(turn, q, p), torch.where(turn, p, q)
     share = ((position - p[:, axis]) / (q[:, axis] - p[:, axis])).clamp(0, 1)[:, None]
     return (1 - share) * p + share * q

@@ -22,6 +22,14 @@ def upper_plane(cell, size):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def cut(corners, p, q, along, u, v, position):
+    """Coordinates u and v of the point of the segment p q that lies at `position` along an axis."""
+    start = corners[p, along]
+    share = max(0.0, min((position - start) / (corners[q, along] - start), 1.0))
+    return (1 - share) * corners[p, u] + share * corners[q, u], (1 - share) * corners[p, v] + share * corners[q, v]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def edge_crossings(corners, axis, low, high, resolution, size, closed, owners, points):
     """List the crossings with edges along `axis` whose four cells reach into a box of cells.
 
@@ -29,7 +37,7 @@ def edge_crossings(corners, axis, low, high, resolution, size, closed, owners, p
         corners: (3, 3) float64, relative to the lowest corner of the grid, in world units.
         low, high: the box, from cell `low` to before cell `high`, three int64 each.
         resolution, size: cells and voxel size along the axes, as tuples of three.
-        closed: a crossing on the upper face of the grid counts for the last cell.
+        closed: a crossing on the upper face of the grid counts for the last cell, and neighbouring triangles leave no gap.
         owners: (m, 3) int64, filled with the cells that own the crossed edges. The cells around an edge are the owner
             plus 0 or 1 along the two other axes; some of these may lie outside the box (never outside the grid).
         points: (m, 3) float64, filled with the crossings. m must be at least (n + 1)² for a box of n³ cells.
@@ -52,13 +60,9 @@ def edge_crossings(corners, axis, low, high, resolution, size, closed, owners, p
     for row in range(row_begin, row_end):
         base, far = (t0, t2) if row < row_middle else (t2, t0)
         y = upper_plane(row, size1)
-        by, bx, bz = corners[base, a1], corners[base, a0], corners[base, axis]
-        share = max(0.0, min((y - by) / (corners[t1, a1] - by), 1.0))
-        ax = (1 - share) * bx + share * corners[t1, a0]
-        az = (1 - share) * bz + share * corners[t1, axis]
-        share = max(0.0, min((y - by) / (corners[far, a1] - by), 1.0))
-        ex = (1 - share) * bx + share * corners[far, a0]
-        ez = (1 - share) * bz + share * corners[far, axis]
+        upwards = closed and base == t2  # an edge that two triangles share is cut from its lower end in both
+        ax, az = cut(corners, t1 if upwards else base, base if upwards else t1, a1, a0, axis, y)
+        ex, ez = cut(corners, far if upwards else base, base if upwards else far, a1, a0, axis, y)
         if ex < ax:
             ax, ex = ex, ax
             az, ez = ez, az

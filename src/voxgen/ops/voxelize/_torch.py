@@ -61,7 +61,7 @@ def crossings(scene: Scene) -> Iterator[tuple[Crossings, int]]:
             lower = (row < rows[t, 1])[:, None]
             first, last = p[t, 0], p[t, 2]
             base, far = torch.where(lower, first, last), torch.where(lower, last, first)
-            a, b = cut(base, p[t, 1], a1, y), cut(base, far, a1, y)
+            a, b = cut(base, p[t, 1], a1, y, scene.closed), cut(base, far, a1, y, scene.closed)
             swap = (b[:, a0] < a[:, a0])[:, None]
             a, b = torch.where(swap, b, a), torch.where(swap, a, b)
             start = index(a[:, a0], size[a0], cells[a0])
