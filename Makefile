@@ -55,5 +55,6 @@ examples: $(VENV)/.dev   ## every example at its smallest size
 bench: $(VENV)/.dev      ## the benchmarks (minutes)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; OMP_WAIT_POLICY=passive $(BIN)/python "$$script"; done
 
-clean:           ## remove what the targets made
+clean:           ## remove what the targets made, compiled kernels too
 	rm -rf $(VENV) site out
+	find src -name '*.nb[ic]' -delete
