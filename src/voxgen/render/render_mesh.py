@@ -68,7 +68,7 @@ def render_mesh(
         or an attribute that does not exist.   ShapeError, DtypeError: attributes that cannot be colours.   DeviceError.
     Warns:
         MeshWarning: textures, but no texture coordinates; these are then (0, 0).
-    Memory: about 100 bytes for each pixel × supersample² of one view, 1 kB for each of 2¹⁸ hits at a time, and what
+    Memory: about 130 bytes for each pixel × supersample² of one view, 1 kB for each of 2¹⁸ hits at a time, and what
         `rasterize` takes; views are drawn one after the other. Many times this where gradients are wanted.
     Source: glTF 2.0 appendix B; depth peeling: C. Everitt, "Interactive order-independent transparency", 2001.
     Example:

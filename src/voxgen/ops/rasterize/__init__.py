@@ -71,8 +71,8 @@ def rasterize(
         not seen.
     Memory: `numba`, beside the result: 8 bytes a vertex, 8 bytes a pixel (16 with `behind`), and for each of 2²⁰ faces at a time
         4 bytes plus 4 for each band of rows (128 at most) that it touches. `reference`: about 200 MB, or 400 bytes a pixel of one
-        view where that is more. For barycentrics and depth, about 300 bytes for each covered pixel while they are computed; more
-        where a gradient is wanted.
+        view where that is more. For barycentrics and depth, about 300 bytes for each of 2²⁰ covered pixels at a time; for each
+        covered pixel where a gradient is wanted.
     Source: homogeneous rasterisation, M. Olano and T. Greer, "Triangle scan conversion using 2D homogeneous coordinates", 1997. Meaning of
         the outputs as in nvdiffrast (Laine et al. 2020), except: -1 instead of 0 for no face, three barycentrics instead of two.
     Example:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ._output import RasterOutput
 
+_CHUNK = 1 << 20  # pixels at a time, about 300 bytes each
+
 
 def to_screen(positions: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Clip space (..., 4) → float64 x, y, z, w, with x and y in pixels times w. Exact for float32 positions of ordinary size."""
@@ -41,22 +43,25 @@ def _at_centres(corners: Tensor, row: Tensor, column: Tensor, height: int, width
     return x - (column.double()[:, None] + 0.5) * w, y - (row.double()[:, None] + 0.5) * w, z, w
 
 
-def _covered(positions: Tensor, faces: Tensor, face_id: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """Indices (view, row, column) of the n covered pixels, and the corners (n, 3, 4) of their faces."""
-    view, row, column = (face_id >= 0).nonzero(as_tuple=True)
+def _corners(positions: Tensor, faces: Tensor, face_id: Tensor, pixels: Tensor) -> Tensor:
+    """Clip-space corners (n, 3, 4) of the faces at pixels (n, 3) of view, row and column."""
+    view, row, column = pixels.unbind(1)
     corner = faces[face_id[view, row, column].long()].long() + (view * positions.shape[1])[:, None]
-    return (view, row, column), take_rows(positions.reshape(-1, 4), corner)
+    return take_rows(positions.reshape(-1, 4), corner)
 
 
 def locate(positions: Tensor, faces: Tensor, face_id: Tensor) -> tuple[Tensor, Tensor]:
     """Positions (b, v, 4) and face ids (b, h, w) → barycentrics (b, h, w, 3) and depth (b, h, w) in the dtype of positions."""
-    pixel, corners = _covered(positions, faces, face_id)
-    x, y, z, w = _at_centres(corners, *pixel[1:], *face_id.shape[1:])
-    a = edge_functions(x, y)
-    depth = (a * z).sum(-1) / (a * w).sum(-1)
-    barycentrics = a / a.sum(-1, keepdim=True)
-    full_barycentrics = positions.new_zeros(*face_id.shape, 3).index_put(pixel, barycentrics.to(positions.dtype))
-    full_depth = positions.new_ones(face_id.shape).index_put(pixel, depth.to(positions.dtype))
+    covered = (face_id >= 0).nonzero()
+    barycentrics, depths = [], []
+    for pixels in covered.split(_CHUNK):
+        x, y, z, w = _at_centres(_corners(positions, faces, face_id, pixels), pixels[:, 1], pixels[:, 2], *face_id.shape[1:])
+        a = edge_functions(x, y)
+        depths.append(((a * z).sum(-1) / (a * w).sum(-1)).to(positions.dtype))
+        barycentrics.append((a / a.sum(-1, keepdim=True)).to(positions.dtype))
+    place = covered.unbind(1)
+    full_barycentrics = positions.new_zeros(*face_id.shape, 3).index_put(place, torch.cat(barycentrics))
+    full_depth = positions.new_ones(face_id.shape).index_put(place, torch.cat(depths))
     return full_barycentrics, full_depth
 
 
@@ -70,9 +75,10 @@ def screen_derivatives(positions: Tensor, faces: Tensor, raster: RasterOutput) -
         (b, h, w, 3, 2) d barycentrics / d (column, row), 0 where there is nothing. Differentiable in positions.
     """
     batch = positions if positions.ndim == 3 else positions[None]
-    pixel, corners = _covered(batch, faces, raster.face_id)
-    derivative = screen_derivatives_at(corners, *pixel[1:], *raster.face_id.shape[1:])
-    return batch.new_zeros(*raster.face_id.shape, 3, 2).index_put(pixel, derivative)
+    pixels = (raster.face_id >= 0).nonzero()
+    corners = _corners(batch, faces, raster.face_id, pixels)
+    derivative = screen_derivatives_at(corners, pixels[:, 1], pixels[:, 2], *raster.face_id.shape[1:])
+    return batch.new_zeros(*raster.face_id.shape, 3, 2).index_put(pixels.unbind(1), derivative)
 
 
 def screen_derivatives_at(corners: Tensor, row: Tensor, column: Tensor, height: int, width: int) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ._numba_bounds import face_bounds, flagged_screen
 from ._numba_pixel import NOTHING, depth_in_face, load_face
+from ._numba_span import WIDE, orientation, row_span
 
 _SLAB = 1 << 20  # faces sorted into bands at a time: bounds the memory of the lists
 _CHUNK = 1 << 14  # faces that one thread sorts in one go
@@ -115,8 +116,11 @@ def _draw(positions, screen, faces, lists, bounds, rows, threads, peel, previous
                 face = lists[n]
                 top, bottom, left, right = face_bounds(positions, screen, faces, face, height, width)
                 corners = load_face(positions, faces, face, height, width)
+                wide = right - left >= WIDE
+                side = orientation(corners, (top + bottom) // 2, (left + right) // 2) if wide else 0.0
                 for row in range(max(top, band * rows), min(bottom, band * rows + rows - 1) + 1):
-                    for column in range(left, right + 1):
+                    first, last = row_span(corners, side, row, left, right) if side != 0 else (left, right)
+                    for column in range(first, last + 1):
                         d = depth_in_face(corners, row, column)
                         # an earlier slab or list entry has a lower index, so it keeps an equal depth
                         if not d < depth[row, column]:

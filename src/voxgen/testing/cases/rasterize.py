@@ -48,6 +48,14 @@ def _flat_lattice(n: int, low: float, high: float) -> tuple[Tensor, Tensor]:
     return positions, quad_faces(n + 1, n + 1)
 
 
+def _fan(count: int) -> tuple[Tensor, Tensor]:
+    """Long thin triangles around a point near the middle."""
+    angle = torch.linspace(0, 6.2, count + 1, dtype=torch.float64)
+    rim = torch.stack((1.4 * angle.cos(), 1.4 * angle.sin(), 0.3 * (3 * angle).sin(), torch.ones_like(angle)), 1)
+    first = torch.arange(count)
+    return torch.cat((rim.new_tensor([[0.013, 0.021, 0.0, 1.0]]), rim)), torch.stack((0 * first, first + 1, first + 2), 1).int()
+
+
 def _views(camera: Camera, vertices: Tensor) -> Tensor:
     homogeneous = torch.cat((vertices.double(), vertices.new_ones(len(vertices), 1).double()), 1)
     return homogeneous @ camera.clip_matrices().transpose(1, 2)
@@ -66,6 +74,7 @@ def cases(dtype: torch.dtype) -> list[Case]:
     tied_faces = torch.cat((tied_faces, tied_faces.flip(1), tied_faces[:5]))
     lattice, lattice_faces = _flat_lattice(8, -1.0, 1.0)
     generator = torch.Generator().manual_seed(3)
+    fan, fan_faces = _fan(70)
     attributes = torch.randn(scene.num_vertices, 3, generator=generator, dtype=torch.float64).to(dtype)
     wide = torch.randn(3, scene.num_vertices, 67, generator=generator, dtype=torch.float64).to(dtype)
     spread = torch.stack((soup, soup), 2).to(dtype)[..., 0]  # not contiguous
@@ -82,5 +91,6 @@ def cases(dtype: torch.dtype) -> list[Case]:
         _case("soup-w-of-both-signs", 24, 31, positions=spread, faces=soup_faces),
         _case("second-layer", 24, 31, positions=soup.to(dtype), faces=soup_faces, behind=first),
         _case("ties-and-degenerate", 32, 32, positions=tied.to(dtype), faces=tied_faces),
+        _case("long-and-thin", 40, 120, positions=fan.to(dtype), faces=fan_faces),
         _case("edges-on-pixel-centres", 16, 16, ("positions",), positions=lattice.to(dtype), faces=lattice_faces),
     ]
