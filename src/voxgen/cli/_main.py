@@ -7,7 +7,7 @@ import sys
 import warnings
 
 from voxgen import __version__
-from voxgen.core.errors import VoxgenError
+from voxgen.core.errors import VoxgenError, VoxgenWarning
 
 from . import _compare, _convert, _info, _render
 
@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. A mistake of the user's gives one line on stderr, never a traceback."""
     arguments = build_parser().parse_args(argv)
     with warnings.catch_warnings():
+        warnings.simplefilter("always", VoxgenWarning)
         warnings.showwarning = _tell_warning
         try:
             return arguments.run(arguments)
