@@ -21,6 +21,8 @@ from ._walk import next_cell, start_walk
 
 SUMS = 13
 """Floats a row: upper triangle of the 3×3 part (6), linear part (3), sum of the crossing points (3), number of crossings."""
+RANGE_SLACK = 1e-6
+"""Slack, as a share of the grid's longest side, within which the test for touching may differ from exact arithmetic."""
 PULL_SHARE = PULL[torch.float64]
 
 
@@ -32,10 +34,11 @@ def new_scratch():
     for at in range(VOLUME):
         slot[at] = -1
     sums, flags = np.empty((VOLUME, SUMS)), np.empty((VOLUME, 4), np.int32)
-    corners, setup = np.empty((2, 3, 3)), np.empty(SETUP, np.float32)
+    corners, corners32 = np.empty((2, 3, 3)), np.empty((3, 3), np.float32)
+    setup, setup32 = np.empty(SETUP), np.empty(SETUP, np.float32)
     owners, positions = np.empty((points, 3), np.int64), np.empty((points, 3))
     integers, floats = np.empty((2, 3), np.int64), np.empty((2, 3))
-    return slot, sums, flags, corners, setup, owners, positions, integers, floats
+    return slot, sums, flags, corners, corners32, setup, setup32, owners, positions, integers, floats
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -70,7 +73,7 @@ def add_plane(row, weight, m, i, j, k):
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_crossings(vertices, faces, size, scale, resolution, closed, items, low, high, scratch):
     """Activate the cells around all crossed edges and add their planes and points; returns the number of active cells."""
-    slot, sums, flags, corners, _, owners, positions, _, _ = scratch
+    slot, sums, flags, corners, _, _, _, owners, positions, _, _ = scratch
     active = 0
     for face in items:
         load_corners(vertices, faces, face, corners[0])
@@ -112,41 +115,54 @@ def add_crossings(vertices, faces, size, scale, resolution, closed, items, low, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def add_faces(vertices, faces, size, scale, resolution, closed, items, weight, low, high, scratch):
+def add_face(p, setup, size, margin, resolution, m, weight, low, high, slot, sums):
+    """Add the plane m of the triangle p to the active cells that it touches. p, setup and size are of one type."""
+    x0, x1 = touch_bounds(p, 0, size[0], resolution[0], margin)
+    y0, y1 = touch_bounds(p, 1, size[1], resolution[1], margin)
+    z0, z1 = touch_bounds(p, 2, size[2], resolution[2], margin)
+    x0, x1, y0, y1, z0, z1 = max(x0, low[0]), min(x1, high[0]), max(y0, low[1]), min(y1, high[1]), max(z0, low[2]), min(z1, high[2])
+    if x0 >= x1 or y0 >= y1 or z0 >= z1:
+        return
+    real = setup.dtype.type
+    below = (real(-margin) * size[0], real(-margin) * size[1], real(-margin) * size[2])
+    above = (size[0] - below[0], size[1] - below[1], size[2] - below[2])
+    if not touch_setup(p, below, above, setup):
+        return
+    slack = RANGE_SLACK * max(resolution[0], resolution[1], resolution[2])
+    reach, offset = (abs(m[0]) + abs(m[1]) + abs(m[2])) / 2, m[3] + (m[0] + m[1] + m[2]) / 2
+    for i in range(x0, x1):
+        x = real(i) * size[0]
+        for j in range(y0, y1):
+            y = real(j) * size[1]
+            if not touches_column(setup, x, y):
+                continue
+            first, end = column_range(m[0], m[1], m[2], offset + reach, offset - reach, slack, i, j, z0, z1)
+            for k in range(first, end):
+                n = slot[((i - low[0]) << 2 * BITS) | ((j - low[1]) << BITS) | (k - low[2])]
+                if n >= 0 and touches_cell(setup, x, y, real(k) * size[2]):
+                    add_plane(sums[n], weight, m, i, j, k)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_faces(vertices, faces, size, scale, resolution, margin, items, weight, low, high, scratch):
     """Add the plane of each triangle to the active cells that it touches."""
-    slot, sums, _, corners, setup, _, _, _, _ = scratch
+    slot, sums, _, corners, corners32, setup, setup32, _, _, _, _ = scratch
     size32 = (np.float32(size[0]), np.float32(size[1]), np.float32(size[2]))
-    slack = 1e-6 * max(resolution[0], resolution[1], resolution[2])  # float32 rounding of the test, in cells
     for face in items:
-        i0, i1, i2 = faces[face, 0], faces[face, 1], faces[face, 2]
-        x0, x1 = touch_bounds(vertices[i0, 0], vertices[i1, 0], vertices[i2, 0], size32[0], resolution[0], closed)
-        y0, y1 = touch_bounds(vertices[i0, 1], vertices[i1, 1], vertices[i2, 1], size32[1], resolution[1], closed)
-        z0, z1 = touch_bounds(vertices[i0, 2], vertices[i1, 2], vertices[i2, 2], size32[2], resolution[2], closed)
-        x0, x1, y0, y1, z0, z1 = max(x0, low[0]), min(x1, high[0]), max(y0, low[1]), min(y1, high[1]), max(z0, low[2]), min(z1, high[2])
-        if x0 >= x1 or y0 >= y1 or z0 >= z1 or not touch_setup(vertices, faces, face, size32, setup):
-            continue
         load_corners(vertices, faces, face, corners[0])
         corners_in_cells(corners[0], size, 1.0, corners[1])
         m = plane_of(corners[1], scale)
-        reach, offset = abs(m[0]) + abs(m[1]) + abs(m[2]), m[3] + (m[0] + m[1] + m[2]) / 2
-        above, below = offset + reach / 2, offset - reach / 2
-        for i in range(x0, x1):
-            x = np.float32(i) * size32[0]
-            for j in range(y0, y1):
-                y = np.float32(j) * size32[1]
-                if not touches_column(setup, x, y):
-                    continue
-                first, end = column_range(m[0], m[1], m[2], above, below, slack, i, j, z0, z1)
-                for k in range(first, end):
-                    n = slot[((i - low[0]) << 2 * BITS) | ((j - low[1]) << BITS) | (k - low[2])]
-                    if n >= 0 and touches_cell(setup, x, y, np.float32(k) * size32[2]):
-                        add_plane(sums[n], weight, m, i, j, k)
+        if margin > 0:
+            add_face(corners[0], setup, size, margin, resolution, m, weight, low, high, slot, sums)
+        else:
+            load_corners(vertices, faces, face, corners32)
+            add_face(corners32, setup32, size32, margin, resolution, m, weight, low, high, slot, sums)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_edge(vertices, edge, size, scale, resolution, closed, weight, first, entry, low, high, scratch):
     """Add the squared distance to a boundary edge to the active cells on its way, from its entry into the brick to its exit."""
-    slot, sums, _, _, _, _, _, integers, floats = scratch
+    slot, sums, _, _, _, _, _, _, _, integers, floats = scratch
     cell, step, state, gap = integers[0], integers[1], floats[0], floats[1]
     length = start_walk(vertices, edge, size, resolution, closed, cell, state, gap, step)
     x = (np.float64(vertices[edge[1], 0]) - vertices[edge[0], 0]) / length
@@ -178,7 +194,7 @@ def add_edge(vertices, edge, size, scale, resolution, closed, weight, first, ent
 @njit(cache=True, nogil=True, error_model="numpy")
 def minimise_cells(scale, regularization, scratch, local, dual, flags_out):
     """Write cells, dual vertices and flags of a brick in ascending order of its cells, and free its slots."""
-    slot, sums, flags, _, _, _, _, _, _ = scratch
+    slot, sums, flags, _, _, _, _, _, _, _, _ = scratch
     w0, w1, w2 = regularization * scale[0] ** 2, regularization * scale[1] ** 2, regularization * scale[2] ** 2
     zeros, ones = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     count = 0

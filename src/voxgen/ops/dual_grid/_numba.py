@@ -15,7 +15,7 @@ from tqdm import tqdm
 from voxgen.ops.voxelize._bricks import BITS, SIDE, VOLUME, bin_triangles, lexicographic_rows
 
 from ._kernel import add_crossings, add_edge, add_faces, minimise_cells, new_scratch
-from ._prepare import Problem, nothing
+from ._prepare import Problem, nothing, touch_margin
 from ._walk import bin_edges
 
 BATCH = 1024
@@ -30,7 +30,7 @@ def dual_grid(problem: Problem, progress: bool) -> tuple[Tensor, Tensor, Tensor,
     if len(table.bricks) == 0:  # compat: all of the mesh lies outside the box
         return nothing(scene.vertices.device)
     walks = bin_edges(problem, table)
-    mesh = (scene.vertices.numpy(), scene.faces.numpy(), scene.voxel_size, (x, y, z), scene.resolution, scene.closed)
+    mesh = (scene.vertices.numpy(), scene.faces.numpy(), scene.voxel_size, (x, y, z), scene.resolution, scene.closed, touch_margin(scene))
     weights = (problem.face_weight, problem.boundary_weight, problem.regularization)
     edges = problem.edges.numpy()
 
@@ -61,7 +61,7 @@ def dual_grid(problem: Problem, progress: bool) -> tuple[Tensor, Tensor, Tensor,
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def _solve_bricks(mesh, weights, edges, table, walks, begin, end, workers, local, dual, flags, counts):
     """Bricks begin to end: write the cells of brick b to row b - begin of the buffers, and how many there are to `counts`."""
-    vertices, faces, size, scale, resolution, closed = mesh
+    vertices, faces, size, scale, resolution, closed, margin = mesh
     bricks, offsets, items = table
     edge_offsets, entry_edge, entry_cell, entry_state = walks
     for worker in prange(workers):
@@ -74,7 +74,7 @@ def _solve_bricks(mesh, weights, edges, table, walks, begin, end, workers, local
             mine = items[offsets[b] : offsets[b + 1]]
             active = add_crossings(vertices, faces, size, scale, resolution, closed, mine, low, high, scratch)
             if active > 0 and weights[0] > 0:
-                add_faces(vertices, faces, size, scale, resolution, closed, mine, weights[0], low, high, scratch)
+                add_faces(vertices, faces, size, scale, resolution, margin, mine, weights[0], low, high, scratch)
             if active > 0:
                 for e in range(edge_offsets[b], edge_offsets[b + 1]):
                     edge, cell, state = edges[entry_edge[e]], entry_cell[e], entry_state[e]

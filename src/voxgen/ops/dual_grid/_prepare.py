@@ -39,6 +39,15 @@ class Problem:
         return size / size.max()
 
 
+def touch_margin(scene: Scene) -> float:
+    """By how much, in voxels, a cell is grown to see which triangles touch it: 4 units in the last place of a float32 coordinate.
+
+    A face in a grid plane touches the cells on both sides; without the margin, rounding of its vertices would decide (and,
+    with it, move duals by up to 0.4 voxel). 0 stands for the original's test, in float32 on the cells as they are.
+    """
+    return max(scene.resolution) * 2.0**-22 if scene.closed else 0.0
+
+
 def nothing(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The result without cells."""
     flags = torch.zeros((0, 3), dtype=torch.bool, device=device)

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from voxgen.core.coords import unpack_keys
 from voxgen.ops.qef._reference import PULL, minimise_in_box, pulled
-from voxgen.ops.voxelize._prepare import Scene
 from voxgen.ops.voxelize._reference import cell_keys, edge_crossings, neighbourhood, plane
 
-from ._prepare import Problem
+from ._prepare import Problem, touch_margin
 
 
 class Terms(NamedTuple):
@@ -76,9 +75,9 @@ def sum_terms(problem: Problem) -> Terms:
         balance[:, axis].index_add_(0, row, planes[t, axis].sign().long())
     if problem.face_weight > 0:
         t, touched = overlaps(problem)
-        row = torch.searchsorted(keys, cell_keys(touched)).clamp(max=max(len(keys) - 1, 0))
-        active = keys[row] == cell_keys(touched) if len(keys) else torch.zeros(0, dtype=torch.bool)
-        t, touched, row = t[active], touched[active], row[active]
+        active = torch.isin(cell_keys(touched), keys)
+        t, touched = t[active], touched[active]
+        row = torch.searchsorted(keys, cell_keys(touched))
         sums.index_add_(0, row, problem.face_weight * plane_quadrics(planes[t], touched))
     lookup = {key: row for row, key in enumerate(keys.tolist())} if len(problem.edges) else {}
     for edge in problem.edges:
@@ -111,51 +110,59 @@ def plane_quadrics(planes: Tensor, cells: Tensor) -> Tensor:
 
 def overlaps(problem: Problem) -> tuple[Tensor, Tensor]:
     """All pairs of a triangle with an area and a cell that it touches: triangle (m,), cell (m, 3), int64."""
-    scene = problem.scene
-    p, size = scene.vertices[scene.faces.long()], scene.sizes(torch.float32)
-    first, end = touch_bounds(p, size, scene)
+    p, size = touch_input(problem)
+    first, end = touch_bounds(problem, p, size)
     shape = (end - first).clamp(min=0)
     counts = shape.prod(1)
     t = torch.arange(len(p), device=p.device).repeat_interleave(counts)
     offset = torch.arange(len(t), device=p.device) - (counts.cumsum(0) - counts)[t]
     _, height, depth = shape[t].unbind(1)
     cell = first[t] + torch.stack((offset // (height * depth), offset // depth % height, offset % depth), 1)
-    hit = touches(p[t], size, cell)
+    hit = touches(p[t], size, touch_margin(problem.scene), cell)
     return t[hit], cell[hit]
 
 
-def touch_bounds(p: Tensor, size: Tensor, scene: Scene) -> tuple[Tensor, Tensor]:
-    """(first, end) of the cells along each axis in reach of triangles p (f, 3, 3): two (f, 3) int64. A grid plane belongs to the
-    cell above it; float32, as in the original."""
-    cells = torch.tensor(scene.resolution, device=p.device)
-    first, end = (p.amin(1) / size).long(), (p.amax(1) / size + 1).long()
-    if scene.closed:
-        first = torch.minimum(first, cells - 1)
-        return first, torch.maximum(torch.minimum(end, cells), first + 1)
+def touch_input(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Corners of the triangles (f, 3, 3) and voxel size (3,), in the type in which touching is judged."""
+    scene = problem.scene
+    dtype = torch.float64 if touch_margin(scene) > 0 else torch.float32
+    return scene.vertices[scene.faces.long()].to(dtype), scene.sizes(dtype)
+
+
+def touch_bounds(problem: Problem, p: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """(first, end) of the cells along each axis in reach of triangles p: two (f, 3) int64. Without a margin, by rounding down."""
+    cells = torch.tensor(problem.scene.resolution, device=p.device)
+    margin = touch_margin(problem.scene)
+    low, high = p.amin(1) / size, p.amax(1) / size
+    if margin > 0:
+        first, end = (low - margin).floor().long(), (high + margin).floor().long() + 1
+    else:
+        first, end = low.long(), (high + 1).long()
     return first.clamp(min=0), torch.minimum(end, cells)
 
 
-def touches(p: Tensor, size: Tensor, cell: Tensor) -> Tensor:
-    """Whether triangles p (n, 3, 3) with an area touch the closed boxes of cells (n, 3): (n,) bool.
+def touches(p: Tensor, size: Tensor, margin: float, cell: Tensor) -> Tensor:
+    """Whether triangles p (n, 3, 3) with an area touch the closed boxes of cells (n, 3), grown by `margin` voxels: (n,) bool.
 
-    Tested against the triangle's plane and, in each coordinate plane, against its three edges, in float32 with the
-    operations of the original in their order: where faces lie in grid planes, the last bit decides.
+    Tested against the triangle's plane and, in each coordinate plane, against its three edges. In float32 without a margin
+    these are the operations of the original in their order: where faces lie in grid planes, the last bit decides.
     """
     e = p[:, [1, 2, 0]] - p
     (ax, ay, az), (bx, by, bz) = e[:, 0].unbind(1), e[:, 1].unbind(1)
     n = torch.stack((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx), 1)
     square = _dot(n, n)
-    n = n / square.sqrt()[:, None]
-    b = cell.float() * size
-    upper = torch.where(n > 0, size, torch.zeros_like(n))
+    n = n / square.double().sqrt().to(n.dtype)[:, None]  # torch's float32 root is not always the nearest number
+    b, low = cell.to(p.dtype) * size, -margin * size
+    high = size - low
+    far, near = torch.where(n > 0, high, low), torch.where(n > 0, low, high)
     distance = _dot(n, b)
-    hit = (square > 0) & ~((distance + _dot(n, upper - p[:, 0])) * (distance + _dot(n, (size - upper) - p[:, 0])) > 0)
+    hit = (square > 0) & ~((distance + _dot(n, far - p[:, 0])) * (distance + _dot(n, near - p[:, 0])) > 0)
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
-        sign = torch.where(n[:, axis] < 0, -1.0, 1.0)
+        sign = torch.where(n[:, axis] < 0, -1.0, 1.0).to(n.dtype)
         for k in range(3):
             mu, mv = -sign * e[:, k, v], sign * e[:, k, u]
-            reach = mu.clamp(min=0) * size[u] + mv.clamp(min=0) * size[v]
+            reach = mu * torch.where(mu > 0, high[u], low[u]) + mv * torch.where(mv > 0, high[v], low[v])
             hit &= mu * b[:, u] + mv * b[:, v] + (reach - (mu * p[:, k, u] + mv * p[:, k, v])) >= 0
     return hit
 

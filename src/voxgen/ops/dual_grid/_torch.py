@@ -17,8 +17,8 @@ from voxgen.ops.qef._torch import minimise
 from voxgen.ops.voxelize._reference import cell_keys, neighbourhood, plane
 from voxgen.ops.voxelize._torch import CHUNK, active_cells, crossings, expand
 
-from ._prepare import Problem
-from ._reference import touch_bounds, touches, triangle_planes
+from ._prepare import Problem, touch_margin
+from ._reference import touch_bounds, touch_input, touches, triangle_planes
 
 LINEAR = (3, 6, 8)
 """Columns of the linear part in the ten of a quadric."""
@@ -110,10 +110,10 @@ def line_quadrics(problem: Problem, edge: Tensor, cells: Tensor) -> list[Tensor]
 def overlaps(problem: Problem, planes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Pairs of a triangle and a cell that it touches, in pieces: the columns of its bounding box, then the cells of each
     column that its plane may pass, then the exact test."""
-    scene = problem.scene
-    corners, size = scene.vertices[scene.faces.long()], scene.sizes(torch.float32)
-    slack = 1e-6 * max(scene.resolution)  # float32 rounding of the test, in cells
-    first, end = touch_bounds(corners, size, scene)
+    corners, size = touch_input(problem)
+    margin = touch_margin(problem.scene)
+    slack = 1e-6 * max(problem.scene.resolution)  # within which the test may differ from exact arithmetic, in cells
+    first, end = touch_bounds(problem, corners, size)
     shape = (end - first).clamp(min=0)
     reach = planes[:, :3].abs().sum(1) / 2 + slack
     middle = planes[:, 3] + planes[:, :3].sum(1) / 2
@@ -129,7 +129,7 @@ def overlaps(problem: Problem, planes: Tensor) -> Iterator[tuple[Tensor, Tensor]
         for column, step in expand((stop - begin).clamp(min=0)):
             cell = torch.stack((i[column], j[column], begin[column] + step), 1)
             triangle = t[column]
-            hit = touches(corners[triangle], size, cell)
+            hit = touches(corners[triangle], size, margin, cell)
             yield triangle[hit], cell[hit]
 
 

@@ -30,6 +30,12 @@ def pulled(q: Tensor, anchor: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
 def minimise_in_box(a: Tensor, b: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """The minimum of vᵀ A v + 2 bᵀ v in low <= v <= high, A (n, 3, 3) positive definite: float64 (n, 3)."""
+    v = torch.linalg.solve(a, -b)
+    outside = ((v < low) | (v > high)).any(1).nonzero()[:, 0]
+    return v.index_copy(0, outside, _best_of_all(a[outside], b[outside], low[outside], high[outside]))
+
+
+def _best_of_all(a: Tensor, b: Tensor, low: Tensor, high: Tensor) -> Tensor:
     state = torch.tensor(list(product((FREE, LOW, HIGH), repeat=3)), device=a.device)
     free = (state == FREE)[None]
     held = torch.where(state == LOW, low[:, None], high[:, None])
