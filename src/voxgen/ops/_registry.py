@@ -152,6 +152,13 @@ class Op:
         """Choose an engine and call it."""
         return self.choose(backend, call).load()(*args, **kwargs)
 
+    def engine(self, backend: str, *tensors: Tensor | None) -> Callable[..., Any]:
+        """The function of the engine for these tensors, in a form that `torch.compile` can follow: it asks once and keeps the answer."""
+        present = [t for t in tensors if t is not None]
+        wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in present)
+        name = _choose_and_load(self.name, backend, present[0].device.type, present[0].dtype, wants_gradient)
+        return _LOADED[self.name, name]
+
     def explain(self, call: Call) -> str:
         """One line an engine: ready, or why not."""
         lines = [f"  {name}: {'; '.join(b.unsupported(call)) or 'ready'}" for name, b in self.backends.items()]
@@ -163,6 +170,18 @@ class Op:
             return chosen[self.name]
         everywhere = chosen.get("*")
         return everywhere if everywhere in self.backends else None
+
+
+_LOADED: dict[tuple[str, str], Callable[..., Any]] = {}
+"""Functions of engines by op and engine, filled at first use."""
+
+
+@torch.compiler.assume_constant_result
+def _choose_and_load(op: str, backend: str, device: str, dtype: torch.dtype, requires_grad: bool) -> str:
+    """Name of the engine, which is in `_LOADED` then. All arguments are plain values, which a compiler knows."""
+    chosen = OPS[op].choose(backend, Call(torch.device(device), dtype, requires_grad))
+    _LOADED.setdefault((op, chosen.name), chosen.load())
+    return chosen.name
 
 
 _context: ContextVar[dict[str, str]] = ContextVar("voxgen_backends", default={})  # noqa: B039 (never mutated)

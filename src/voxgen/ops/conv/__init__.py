@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch import Tensor
 from voxgen.core.aliases import Feats
 from voxgen.core.checks import FLOATS, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, ShapeError
-from voxgen.ops._registry import Backend, Call, Op, cpu_only, float_types, triton_device
+from voxgen.ops._registry import Backend, Op, cpu_only, float_types, triton_device
 from voxgen.ops.neighbors import NeighborTable
 
 CONV = Op(
@@ -82,23 +80,10 @@ def sparse_conv(
         )
     if 0 in weight.shape:
         raise ShapeError(f"{where}: there must be at least one input and one output channel; weight is {tuple(weight.shape)}.")
-    needs_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (feats, weight, bias))
-    engine = _engine(backend, kind, feats.dtype, needs_gradient)
-    return _LOADED[engine](feats, weight, bias, table)
+    return CONV.engine(backend, feats, weight, bias)(feats, weight, bias, table)
 
 
 _WEIGHT_HINT = "(K, ci, co): K offsets, x slowest; voxgen.ops.conv.layouts converts other layouts."
-
-
-_LOADED: dict[str, Callable[..., Tensor]] = {}
-
-
-@torch.compiler.assume_constant_result
-def _engine(backend: str, device: str, dtype: torch.dtype, requires_grad: bool) -> str:
-    """Name of the engine, which is loaded then. All arguments are plain values, so that a compiler can ask once and keep the answer."""
-    chosen = CONV.choose(backend, Call(torch.device(device), dtype, requires_grad))
-    _LOADED.setdefault(chosen.name, chosen.load())
-    return chosen.name
 
 
 __all__ = ["sparse_conv"]

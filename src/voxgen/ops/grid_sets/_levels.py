@@ -55,19 +55,25 @@ def children(
         ShapeError, DtypeError: the mask is not (n, fx·fy·fz) bool.   RangeError: a factor below 1, or a resolution that
         would exceed 65,536.   DeviceError: mask and grid on different devices.
     """
-    f = require_int3("children", "factor", factor, 1, MAX_RESOLUTION)
-    resolution = require_int3(
-        "children", "the finer resolution", [r * k for r, k in zip(grid.resolution, f, strict=True)], 1, MAX_RESOLUTION
-    )
-    bits = child_offsets(f, order, grid.device)
-    fine = torch.cat((grid.coords[:, :1], grid.cells * torch.tensor(f, dtype=torch.int32, device=grid.device)), 1)
-    fine = fine[:, None] + torch.nn.functional.pad(bits, (1, 0))
-    if mask is not None:
-        require_tensor("children", "mask", mask, (len(grid), len(bits)), (torch.bool,), hint="One row a cell, one column a child.")
-        require_same_device("children", grid=grid.coords, mask=mask)
-        fine = fine[mask]
-    coords = unpack_keys(pack_keys(fine.reshape(-1, 4)).sort().values)
-    return VoxelGrid.from_sorted(coords, resolution=resolution, batch_size=grid.batch_size, frame=grid.frame.refine(f))
+    return refine("children", grid, mask, factor, order)[0]
+
+
+def refine(where: str, grid: VoxelGrid, mask: Tensor | None, factor: int | Int3, order: ChildOrder) -> tuple[VoxelGrid, Tensor, Tensor]:
+    """`children`, with the row of each child's parent and its place [x, y, z] within it, (n,) and (n, 3) int32."""
+    f = require_int3(where, "factor", factor, 1, MAX_RESOLUTION)
+    resolution = require_int3(where, "the finer resolution", [r * k for r, k in zip(grid.resolution, f, strict=True)], 1, MAX_RESOLUTION)
+    offsets = child_offsets(f, order, grid.device)
+    if mask is None:
+        parent = torch.arange(len(grid), device=grid.device).repeat_interleave(len(offsets))
+        slot = torch.arange(len(offsets), device=grid.device).repeat(len(grid))
+    else:
+        require_tensor(where, "mask", mask, (len(grid), len(offsets)), (torch.bool,), hint="One row a cell, one column a child.")
+        require_same_device(where, grid=grid.coords, mask=mask)
+        parent, slot = mask.nonzero().unbind(1)
+    first = grid.coords * torch.tensor([1, *f], dtype=torch.int32, device=grid.device)
+    keys, sequence = pack_keys(first[parent] + torch.nn.functional.pad(offsets, (1, 0))[slot]).sort()
+    fine = VoxelGrid.from_sorted(unpack_keys(keys), resolution=resolution, batch_size=grid.batch_size, frame=grid.frame.refine(f))
+    return fine, parent[sequence].int(), offsets[slot[sequence]]
 
 
 def child_offsets(factor: Int3, order: ChildOrder, device: torch.device | str = "cpu") -> Int32[Tensor, "s 3"]:
