@@ -176,12 +176,15 @@ _LOADED: dict[tuple[str, str], Callable[..., Any]] = {}
 """Functions of engines by op and engine, filled at first use."""
 
 
-@torch.compiler.assume_constant_result
 def _choose_and_load(op: str, backend: str, device: str, dtype: torch.dtype, requires_grad: bool) -> str:
     """Name of the engine, which is in `_LOADED` then. All arguments are plain values, which a compiler knows."""
     chosen = OPS[op].choose(backend, Call(torch.device(device), dtype, requires_grad))
     _LOADED.setdefault((op, chosen.name), chosen.load())
     return chosen.name
+
+
+# what `torch.compiler.assume_constant_result` does, without the second that importing the compiler takes
+_choose_and_load._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 _context: ContextVar[dict[str, str]] = ContextVar("voxgen_backends", default={})  # noqa: B039 (never mutated)
