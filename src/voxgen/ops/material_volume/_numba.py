@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, njit
 from tqdm import tqdm
 
 from voxgen.ops.voxelize._bricks import (
@@ -23,49 +25,55 @@ from voxgen.ops.voxelize._bricks import (
 from voxgen.ops.voxelize._numba import triangle_cells
 from voxgen.ops.voxelize._prepare import Scene
 
-from ._numba_look import READ, cross, length, look, look_normal, new_plan, plan_triangle
+from ._numba_look import READ, cross, length, look, look_normal, new_plan, plan_columns, plan_textures, read_textures
 from ._numba_pieces import CORNERS, cut_to_slab, reach
 from ._numba_trellis2 import add_pairs
-from ._record import MaterialVolume
+from ._record import CHANNELS, MaterialVolume
 from ._record import columns as columns_of
 from ._samples import SLIVER, rescue_margin
 from ._shading import COLORS, Shading
-from ._tables import NORMAL, flatten, width_of
+from ._tables import flatten
 
 MARGIN = 1e-9
 """Slack, in cells, of the search for cells that a polygon may touch; the exact cut decides after it."""
 STEPS = 50
-"""Parts in which the bricks are done while a bar is shown."""
+"""Parts in which the work is done while a bar is shown."""
 
 
 def material_volume(scene: Scene, shading: Shading, compat: str | None, progress: bool) -> MaterialVolume:
     """See `voxgen.ops.material_volume.material_volume`."""
     cells, triangle, row = triangle_cells(scene)
     tables = flatten(shading)
-    result = np.zeros((len(cells), width_of(shading)), np.float32)
+    places = columns_of(shading.channels)
+    result = np.zeros((len(cells), sum(CHANNELS[name] for name in places)), np.float32)
     mesh = (scene.vertices.numpy(), scene.faces.numpy(), scene.voxel_size)
     if compat:
         bounds = torch.searchsorted(row, torch.arange(len(cells) + 1, dtype=torch.int32)).numpy()
-        for begin, end in _parts(len(cells), progress):
-            add_pairs(*mesh, tables, cells.numpy(), triangle.numpy(), bounds, shading.mip_offset, begin, end, result)
+        pairs = (cells.numpy(), triangle.numpy(), bounds, shading.mip_offset)
+        _on_threads(lambda *part: add_pairs(mesh, *tables, *pairs, *part, result), len(cells), progress)
     else:
         del triangle, row
         mine = group_by_brick(_brick_of(cells.numpy(), scene.resolution), np.arange(len(cells), dtype=np.int32), scene.resolution)
         theirs = bin_triangles(scene)
         match = np.searchsorted(_flat(theirs.bricks, scene.resolution), _flat(mine.bricks, scene.resolution))
-        kinds = _kinds(shading)
-        options = (shading.mip_offset, rescue_margin(scene), kinds, get_num_threads())
-        for begin, end in _parts(len(mine.bricks), progress):
-            _do_bricks(*mesh, tables, cells.numpy(), mine, theirs, match, *options, begin, end, result)
+        options = (shading.mip_offset, rescue_margin(scene), _kinds(shading))
+        bricks = (cells.numpy(), mine, theirs, match, *options)
+        _on_threads(lambda *part: _do_bricks(mesh, *tables, *bricks, *part, result), len(match), progress)
     found = torch.from_numpy(result)
-    return MaterialVolume(cells, {name: found[:, place].contiguous() for name, place in columns_of(shading.channels).items()})
+    return MaterialVolume(cells, {name: found[:, place].contiguous() for name, place in places.items()})
 
 
-def _parts(count: int, progress: bool) -> list[tuple[int, int]] | tqdm[tuple[int, int]]:
-    """All at once, or with a bar in parts."""
+def _on_threads(work: Callable[[int, int, int], None], count: int, progress: bool) -> None:
+    """Call work(begin, end, step) on as many threads as numba may use, for interleaved items of 0..count; with a bar, in parts.
+
+    Threads of Python, because compiled code holds no lock, and a numba loop over so many arrays takes ten seconds to compile.
+    """
+    workers = get_num_threads()
     ends = np.linspace(0, count, STEPS + 1).astype(int).tolist() if progress else [0, count]
-    parts = list(itertools.pairwise(ends))
-    return tqdm(parts, desc="materials") if progress else parts
+    with ThreadPoolExecutor(workers) as pool:
+        for begin, end in tqdm(list(itertools.pairwise(ends)), desc="materials", disable=not progress):
+            for done in [pool.submit(work, begin + worker, end, workers) for worker in range(workers)]:
+                done.result()
 
 
 def _brick_of(cells: np.ndarray, resolution: tuple[int, int, int]) -> np.ndarray:
@@ -79,39 +87,38 @@ def _flat(bricks: np.ndarray, resolution: tuple[int, int, int]) -> np.ndarray:
 
 def _kinds(shading: Shading) -> np.ndarray:
     """(c,) what to do with each column in the end: 0 cut to [0, 1], 1 encode after that, 2 normalise (three together)."""
-    kinds = np.zeros(width_of(shading), np.int64)
+    kinds = np.zeros(sum(CHANNELS[name] for name in shading.channels), np.int64)
     for name, place in columns_of(shading.channels).items():
         kinds[place] = 2 if name == "normal" else int(name in COLORS and not shading.linear)
     return kinds
 
 
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _do_bricks(vertices, faces, size, tables, cells, mine, theirs, match, offset, rescue, kinds, workers, begin, end, result):
+@njit(cache=True, nogil=True, error_model="numpy")
+def _do_bricks(mesh, texels, looks, corner_values, cells, mine, theirs, match, offset, rescue, kinds, begin, end, step, result):
+    """Bricks begin, begin + step, ... below end."""
     width = result.shape[1]
-    for worker in prange(workers):
-        scratch = _scratch()
-        local = np.full(VOLUME, -1, np.int32)
-        sums = np.empty((VOLUME, width + 1), np.float64)
-        for b in range(begin + worker, end, workers):
-            brick = mine.bricks[b]
-            rows = mine.items[mine.offsets[b] : mine.offsets[b + 1]]
-            items = theirs.items[theirs.offsets[match[b]] : theirs.offsets[match[b] + 1]]
-            sums[: len(rows)] = 0
+    scratch = _scratch()
+    local = np.full(VOLUME, -1, np.int32)
+    sums = np.empty((VOLUME, width + 1), np.float64)
+    for b in range(begin, end, step):
+        rows = mine.items[mine.offsets[b] : mine.offsets[b + 1]]
+        items = theirs.items[theirs.offsets[match[b]] : theirs.offsets[match[b] + 1]]
+        sums[: len(rows)] = 0
+        for s in range(len(rows)):
+            local[_local(cells[rows[s]])] = s
+        _add_triangles(mesh, texels, looks, corner_values, mine.bricks[b], items, offset, 0.0, local, scratch, sums)
+        missed = False
+        for s in range(len(rows)):
+            if sums[s, width] == 0:
+                missed = True
+            else:
+                local[_local(cells[rows[s]])] = -1
+        if missed:
+            _add_triangles(mesh, texels, looks, corner_values, mine.bricks[b], items, offset, rescue, local, scratch, sums)
             for s in range(len(rows)):
-                local[_local(cells[rows[s]])] = s
-            _add_triangles(vertices, faces, size, tables, brick, items, offset, 0.0, local, scratch, sums)
-            missed = False
-            for s in range(len(rows)):
-                if sums[s, width] == 0:
-                    missed = True
-                else:
-                    local[_local(cells[rows[s]])] = -1
-            if missed:
-                _add_triangles(vertices, faces, size, tables, brick, items, offset, rescue, local, scratch, sums)
-                for s in range(len(rows)):
-                    local[_local(cells[rows[s]])] = -1
-            for s in range(len(rows)):
-                _finish(sums[s], kinds, result[rows[s]])
+                local[_local(cells[rows[s]])] = -1
+        for s in range(len(rows)):
+            _finish(sums[s], kinds, result[rows[s]])
 
 
 @njit(cache=True, nogil=True)
@@ -137,20 +144,22 @@ def _scratch():
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_triangles(vertices, faces, size, tables, brick, items, offset, grow, local, scratch, sums):
+def _add_triangles(mesh, texels, looks, corner_values, brick, items, offset, grow, local, scratch, sums):
     """Add, for each triangle, its part in each cell of the brick that `local` gives a row of `sums`."""
+    vertices, faces, size = mesh
     world, corners, polygons, plan, read, values, edges = scratch
     margin = grow + MARGIN
     width = sums.shape[1] - 1
-    normals = tables.result_places[NORMAL] >= 0
-    columns = width - 3 if normals else width
-    texels = (tables.lookups, tables.cutoffs, tables.levels, tables.bytes, tables.floats, tables.decode)
+    columns = width if len(corner_values.normals) == 0 else width - 3
     i0, j0, k0 = brick[0] * SIDE, brick[1] * SIDE, brick[2] * SIDE
     for face in items:
         load_corners(vertices, faces, face, world)
         corners_in_cells(world, size, 1.0, corners)
         planned = False
         double_area = 0.0
+        c0, c1, c2 = faces[face, 0], faces[face, 1], faces[face, 2]
+        surface = corner_values.surface[face]
+        begin_lookup, end_lookup = looks.lookups[surface], looks.lookups[surface + 1]
         first, end = reach(polygons, 0, 3, corners, 0, margin, i0, i0 + SIDE)
         for i in range(first, end):
             slab, in_slab = cut_to_slab(polygons, 0, 3, corners, 0, i, grow)
@@ -171,16 +180,19 @@ def _add_triangles(vertices, faces, size, tables, brick, items, offset, grow, lo
                             edges[0, a], edges[1, a] = world[1, a] - world[0, a], world[2, a] - world[0, a]
                         cross(edges[0], edges[1], edges[2])
                         double_area = length(edges[2]) + SLIVER * max(size[0], size[1], size[2]) ** 2
-                        plan_triangle(tables, face, faces[face, 0], faces[face, 1], faces[face, 2], offset, plan)
+                        plan_textures(texels, begin_lookup, end_lookup, corner_values.uv, c0, c1, c2, offset, plan)
+                        plan_columns(looks, surface, corner_values.rows, c0, c1, c2, columns, plan)
                     for m in range(1, count - 1):
                         p1, p2 = polygons[part, 0, 0], polygons[part, 0, 1]
                         q1, q2 = polygons[part, m, 0], polygons[part, m, 1]
                         r1, r2 = polygons[part, m + 1, 0], polygons[part, m + 1, 1]
                         share = abs((q1 - p1) * (r2 - p2) - (q2 - p2) * (r1 - p1)) / 2
                         b1, b2 = (p1 + q1 + r1) / 3, (p2 + q2 + r2) / 3
-                        look(texels, plan, columns, b1, b2, share, read, values)
-                        if normals:
-                            look_normal(tables, face, faces, b1, b2, edges, read, values)
+                        read_textures(texels, begin_lookup, end_lookup, plan, b1, b2, share, read)
+                        look(looks, surface, plan, columns, b1, b2, read, values)
+                        if columns < width:
+                            bumps = looks.bumps
+                            look_normal(bumps, corner_values, surface, c0, c1, c2, b1, b2, edges, read, columns, values)
                         weight = share * double_area
                         for c in range(width):
                             sums[row, c] += weight * values[c]

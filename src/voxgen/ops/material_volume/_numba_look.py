@@ -1,8 +1,4 @@
-"""What a mesh looks like at one piece of its surface, compiled. The arithmetic is that of `_evaluate`.
-
-All that depends on the triangle only is worked out once for it (`plan_triangle`): where its textures are read, as linear
-functions of (b1, b2), and what each column of the result is, as texture value × linear function × vertex colour.
-"""
+"""What a mesh looks like at one piece of its surface, compiled. The arithmetic is that of `_evaluate`."""
 
 from __future__ import annotations
 
@@ -15,7 +11,6 @@ from numba import njit
 from voxgen.ops.texture._numba import add_lookup
 
 from ._evaluate import SHARPEN, TILE_SLACK
-from ._tables import ALPHA, BASE_COLOR, EMISSIVE, METALLIC, NORMAL, ROUGHNESS
 
 READ = 16
 """Room for the texture values of one surface, and for the columns of a result: 12 at most."""
@@ -24,136 +19,74 @@ LOOKUPS = 6
 
 
 class Plan(NamedTuple):
-    """Scratch for one triangle.
+    """What depends on a triangle only, worked out once for all its pieces.
 
     wrap: (LOOKUPS, 2) codes.   uv: (LOOKUPS, 2, 3), value at the first corner and change along b1 and b2.   level: (LOOKUPS,),
-    level of a lookup over twice the triangle's area.   source: (READ,) which texture value each column has, -1 for none.
-    line, tint: (READ, 3), factors of each column as linear functions.   cut: (READ,) threshold, -inf for none.
-    lookups: (2,) the first of the surface's lookups, and how many there are.
+    level of a lookup that covers the unit of area in (b1, b2).   line, tint: (READ, 3), the two factors of each column, as
+    value at the first corner and change.
     """
 
-    lookups: np.ndarray
     wrap: np.ndarray
     uv: np.ndarray
     level: np.ndarray
-    source: np.ndarray
     line: np.ndarray
     tint: np.ndarray
-    cut: np.ndarray
 
 
 @njit(cache=True, nogil=True)
 def new_plan():
     return Plan(
-        np.empty(2, np.int64),
         np.empty((LOOKUPS, 2), np.int64),
         np.empty((LOOKUPS, 2, 3), np.float64),
         np.empty(LOOKUPS, np.float64),
-        np.empty(READ, np.int64),
         np.empty((READ, 3), np.float64),
         np.empty((READ, 3), np.float64),
-        np.empty(READ, np.float64),
     )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def plan_triangle(tables, face, c0, c1, c2, offset, plan):
-    """Fill the plan of a triangle with vertices c0, c1, c2; offset: added to levels."""
-    surface = tables.surface[face]
-    first, end = tables.surface_lookups[surface], tables.surface_lookups[surface + 1]
-    plan.lookups[0], plan.lookups[1] = first, end - first
-    plan.cut[:] = -math.inf
-    for i in range(first, end):
-        lookup, own = tables.lookups[i], i - first
-        uv = tables.uv[lookup[7]]
+def plan_textures(texels, begin, end, uv_sets, c0, c1, c2, offset, plan):
+    """Fill the plan for lookups begin..end on a triangle with vertices c0, c1, c2; offset: added to levels."""
+    for i in range(begin, end):
+        own, uv_set, first = i - begin, texels.lookups[i, 7], texels.lookups[i, 0]
         for k in range(2):
-            low = math.floor(min(uv[c0, k], uv[c1, k], uv[c2, k]) + TILE_SLACK)
-            plan.wrap[own, k] = lookup[4 + k]
-            if lookup[4 + k] == 0 and max(uv[c0, k], uv[c1, k], uv[c2, k]) <= low + 1 + TILE_SLACK:
+            a, b, c = uv_sets[uv_set, c0, k], uv_sets[uv_set, c1, k], uv_sets[uv_set, c2, k]
+            low = math.floor(min(a, b, c) + TILE_SLACK)
+            plan.wrap[own, k] = texels.lookups[i, 4 + k]
+            if plan.wrap[own, k] == 0 and max(a, b, c) <= low + 1 + TILE_SLACK:
                 plan.wrap[own, k] = 1
             else:
-                low = 0.0
-            line = plan.uv[own, k]
-            line[0], line[1], line[2] = uv[c0, k] - low, uv[c1, k] - uv[c0, k], uv[c2, k] - uv[c0, k]
-        texels = tables.levels[lookup[0], 1] * tables.levels[lookup[0], 2]
-        plan.level[own] = 0.5 * math.log2(abs(determinant(uv, c0, c1, c2)) * texels) - SHARPEN + offset
-
-    factors = tables.factors[surface]
-    _plan_columns(tables, surface, BASE_COLOR, 3, factors, 0, c0, c1, c2, plan)
-    _plan_columns(tables, surface, METALLIC, 1, factors, 3, c0, c1, c2, plan)
-    _plan_columns(tables, surface, ROUGHNESS, 1, factors, 4, c0, c1, c2, plan)
-    _plan_columns(tables, surface, EMISSIVE, 3, factors, 5, c0, c1, c2, plan)
-    _plan_columns(tables, surface, ALPHA, 1, factors, 8, c0, c1, c2, plan)
-    column = tables.result_places[ALPHA]
-    if column < 0:
-        return
-    replaced, mode = tables.replaced_places[ALPHA] >= 0, tables.modes[surface, 0]
-    if not replaced and (mode == 0 or tables.modes[surface, 1] != 0):  # 1, or a share as it is
-        _constant(plan.line[column], 1.0)
-        _constant(plan.tint[column], 1.0)
-    elif mode == 1:
-        plan.cut[column] = factors[9]
+                low = 0
+            plan.uv[own, k, 0], plan.uv[own, k, 1], plan.uv[own, k, 2] = a - low, b - a, c - a
+        u, v = plan.uv[own, 0], plan.uv[own, 1]
+        covered = abs(u[1] * v[2] - v[1] * u[2]) * (texels.levels[first, 1] * texels.levels[first, 2])
+        plan.level[own] = 0.5 * math.log2(covered) - SHARPEN + offset
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _plan_columns(tables, surface, slot, width, factors, factor, c0, c1, c2, plan):
-    for k in range(width):
-        column = tables.result_places[slot] + k
-        if column < k:
-            return
-        plan.source[column] = -1
-        _constant(plan.tint[column], 1.0)
-        if tables.replaced_places[slot] >= 0:
-            _linear(tables.replaced, tables.replaced_places[slot] + k, c0, c1, c2, plan.line[column])
-        else:
-            _constant(plan.line[column], factors[factor + k])
-            if tables.places[surface, slot] >= 0:
-                plan.source[column] = tables.places[surface, slot] + k
-        if len(tables.color) > 0 and (slot == BASE_COLOR or (slot == ALPHA and tables.replaced_places[slot] < 0)):
-            _linear(tables.color, k if slot == BASE_COLOR else 3, c0, c1, c2, plan.tint[column])
-
-
-@njit(cache=True, nogil=True)
-def _constant(line, value):
-    line[0], line[1], line[2] = value, 0.0, 0.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _linear(rows, column, c0, c1, c2, line):
-    line[0], line[1], line[2] = rows[c0, column], rows[c1, column] - rows[c0, column], rows[c2, column] - rows[c0, column]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def determinant(uv, c0, c1, c2):
-    """Twice the signed area of a triangle in texture space."""
-    return (uv[c1, 0] - uv[c0, 0]) * (uv[c2, 1] - uv[c0, 1]) - (uv[c1, 1] - uv[c0, 1]) * (uv[c2, 0] - uv[c0, 0])
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def look(texels, plan, columns, b1, b2, share, read, values):
-    """Write the columns of the result, but the normal, at one piece.
-
-    Args:
-        texels: lookups, cutoffs, levels, bytes, floats and decode of `Tables`.
-        columns: how many columns there are, without the normal.
-        share: the piece's area in the plane of (b1, b2).
-        read: filled with the texture values.
-    """
-    first, count = plan.lookups[0], plan.lookups[1]
-    if count > 0:
-        sharpness = 0.5 * math.log2(share)
-        for i in range(count):
-            u = plan.uv[i, 0, 0] + (b1 * plan.uv[i, 0, 1] + b2 * plan.uv[i, 0, 2])
-            v = plan.uv[i, 1, 0] + (b1 * plan.uv[i, 1, 1] + b2 * plan.uv[i, 1, 2])
-            read_texture(texels, first + i, plan.level[i] + sharpness, u, v, plan.wrap[i, 0], plan.wrap[i, 1], read)
+def plan_columns(looks, surface, vertex_rows, c0, c1, c2, columns, plan):
+    """Fill the plan for the columns of the result."""
     for c in range(columns):
-        value = plan.line[c, 0] + (b1 * plan.line[c, 1] + b2 * plan.line[c, 2])
-        value *= plan.tint[c, 0] + (b1 * plan.tint[c, 1] + b2 * plan.tint[c, 2])
-        if plan.source[c] >= 0:
-            value *= read[plan.source[c]]
-        if plan.cut[c] > -math.inf:
-            value = 1.0 if value >= plan.cut[c] else 0.0
-        values[c] = value
+        for k in range(2):
+            line = plan.line[c] if k == 0 else plan.tint[c]
+            r = looks.rows[surface, c, k]
+            if r < 0:
+                line[0] = looks.factor[surface, c] if k == 0 else 1.0
+                line[1] = line[2] = 0.0
+            else:
+                first = vertex_rows[c0, r]
+                line[0], line[1], line[2] = first, vertex_rows[c1, r] - first, vertex_rows[c2, r] - first
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def read_textures(texels, begin, end, plan, b1, b2, share, read):
+    """Fill `read` with the texture values at one piece; share: its area in the plane of (b1, b2)."""
+    sharpness = 0.5 * math.log2(share)
+    for i in range(begin, end):
+        own = i - begin
+        u = plan.uv[own, 0, 0] + (b1 * plan.uv[own, 0, 1] + b2 * plan.uv[own, 0, 2])
+        v = plan.uv[own, 1, 0] + (b1 * plan.uv[own, 1, 1] + b2 * plan.uv[own, 1, 2])
+        read_texture(texels, i, plan.level[own] + sharpness, u, v, plan.wrap[own, 0], plan.wrap[own, 1], read)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -183,26 +116,38 @@ def read_texture(texels, i, level, u, v, wrap_u, wrap_v, read):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def mixed(rows, column, c0, c1, c2, b0, b1, b2):
-    return rows[c0, column] * b0 + rows[c1, column] * b1 + rows[c2, column] * b2
+def look(looks, surface, plan, columns, b1, b2, read, values):
+    """Write the columns of the result, but the normal, at one piece."""
+    for c in range(columns):
+        value = plan.line[c, 0] + (b1 * plan.line[c, 1] + b2 * plan.line[c, 2])
+        value *= plan.tint[c, 0] + (b1 * plan.tint[c, 1] + b2 * plan.tint[c, 2])
+        if looks.source[surface, c] >= 0:
+            value *= read[looks.source[surface, c]]
+        if looks.cut[surface, c] > -math.inf:
+            value = 1.0 if value >= looks.cut[surface, c] else 0.0
+        values[c] = value
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def look_normal(tables, face, faces, b1, b2, edges, read, values):
-    """Write the unit shading normal at one piece; edges: rows 0 and 1 the edges in world units, rows 2 to 4 scratch."""
-    surface, c0, c1, c2 = tables.surface[face], faces[face, 0], faces[face, 1], faces[face, 2]
-    out, place = tables.result_places[NORMAL], tables.places[surface, NORMAL]
+def look_normal(bumps, corners, surface, c0, c1, c2, b1, b2, edges, read, out, values):
+    """Write the unit shading normal at one piece to three columns of `values`.
+
+    Args:
+        edges: (6, 3), rows 0 and 1 the edges in world units, rows 2 to 4 scratch.
+    """
     e1, e2, n, t, b = edges[0], edges[1], edges[2], edges[3], edges[4]
+    b0 = 1 - (b1 + b2)
     for k in range(3):
-        n[k] = mixed(tables.normals, k, c0, c1, c2, 1 - (b1 + b2), b1, b2)
+        n[k] = corners.normals[c0, k] * b0 + corners.normals[c1, k] * b1 + corners.normals[c2, k] * b2
     if not length(n) > 1e-6:
         cross(e1, e2, n)
     normalize(n)
+    place, uv_set = int(bumps[surface, 0]), int(bumps[surface, 1])
     if place >= 0:
-        uv = tables.uv[tables.normal_uv[surface]]
-        det = determinant(uv, c0, c1, c2)
+        f, g = corners.uv[uv_set, c2, 1] - corners.uv[uv_set, c0, 1], corners.uv[uv_set, c1, 1] - corners.uv[uv_set, c0, 1]
+        p, q = corners.uv[uv_set, c2, 0] - corners.uv[uv_set, c0, 0], corners.uv[uv_set, c1, 0] - corners.uv[uv_set, c0, 0]
+        det = q * f - g * p
         side = 1.0 if det > 0 else -1.0
-        f, g = uv[c2, 1] - uv[c0, 1], uv[c1, 1] - uv[c0, 1]
         for k in range(3):
             t[k] = side * (f * e1[k] - g * e2[k])
         along = t[0] * n[0] + t[1] * n[1] + t[2] * n[2]
@@ -211,7 +156,7 @@ def look_normal(tables, face, faces, b1, b2, edges, read, values):
         if det != 0 and length(t) > 0:
             normalize(t)
             cross(n, t, b)
-            scale = tables.factors[surface, 10]
+            scale = bumps[surface, 2]
             x, y, z = scale * (read[place] * 2 - 1), scale * (read[place + 1] * 2 - 1), read[place + 2] * 2 - 1
             for k in range(3):
                 b[k] = x * t[k] + y * (side * b[k]) + z * n[k]
