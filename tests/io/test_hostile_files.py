@@ -175,7 +175,7 @@ def test_numbers_of_thousands_of_digits(tmp_path):
     with pytest.raises(FileFormatError, match="JSON"):
         load_mesh(tmp_path / "a.glb")
     (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 " + "9" * 10_000)
-    with pytest.raises(FileFormatError, match="no number that fits"):
+    with pytest.raises(FileFormatError, match="whole numbers that fit"):
         load_mesh(tmp_path / "a.obj")
     (tmp_path / "a.ply").write_text("ply\nformat ascii 1.0\nelement vertex " + "9" * 10_000 + "\nend_header\n")
     with pytest.raises(FileFormatError, match="not one that PLY knows"):

@@ -7,6 +7,7 @@ keeps the file's order of vertices and faces.
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,18 +20,17 @@ from ._assemble import Block, assemble, check_indices, fans, float32, split_vert
 from ._attributes import linear_color
 from ._mtl import read_mtl
 from ._source import Begin, Source
-from ._text import decode_text, parse_integers, parse_rows
+from ._text import decode_text, parse_table, ragged_rows
 
 
 @dataclass
 class _Statements:
-    """The lines of the file by kind."""
+    """The lines of the file by kind, without their keyword."""
 
-    positions: list[list[str]] = field(default_factory=list)
-    uvs: list[list[str]] = field(default_factory=list)
-    normals: list[list[str]] = field(default_factory=list)
-    corners: list[str] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
+    positions: list[str] = field(default_factory=list)
+    uvs: list[str] = field(default_factory=list)
+    normals: list[str] = field(default_factory=list)
+    faces: list[str] = field(default_factory=list)
     relative: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # lines read before a polygon that counts backwards
     changes: list[tuple[int, str, str]] = field(default_factory=list)  # polygon from which an o, g or usemtl counts
     libraries: list[str] = field(default_factory=list)
@@ -46,10 +46,10 @@ def read_obj(source: Source, up: UpAxis | None, begin: Begin) -> TriMesh:
     found = _statements(source)
     if not found.known:
         raise source.error("this is not an OBJ file: no line of it is one that OBJ knows")
-    table = parse_rows(source, found.positions, "vertex", 3, 8)
-    counts = np.array(found.counts, np.int64)
-    if not len(counts):
+    table = parse_table(source, found.positions, "vertex", 3, 8)
+    if not found.faces:
         raise source.mesh_error(f"the mesh must have at least one face; the file has {len(table)} vertices and no face")
+    counts = np.array([len(line.split()) for line in found.faces])
     corners = _corners(source, found, counts, (len(table), len(found.uvs), len(found.normals)))
     check_indices(source, corners[:, 0], len(table), "vertex indices (counted from 0)")
     for column, name, rows in ((1, "texture", found.uvs), (2, "normal", found.normals)):
@@ -72,33 +72,35 @@ def read_obj(source: Source, up: UpAxis | None, begin: Begin) -> TriMesh:
 
 def _statements(source: Source) -> _Statements:
     found = _Statements()
-    positions, uvs, normals, corners, counts = found.positions, found.uvs, found.normals, found.corners, found.counts
-    for line in decode_text(source.data).replace("\\\r\n", " ").replace("\\\n", " ").split("\n"):
-        words = line.split()
+    positions, uvs, normals, faces = found.positions, found.uvs, found.normals, found.faces
+    text = decode_text(source.data)
+    if "\\" in text:
+        text = text.replace("\\\r\n", " ").replace("\\\n", " ")
+    for line in io.StringIO(text):
+        words = line.split(None, 1)
         if not words:
             continue
-        key = words[0]
+        key, rest = words[0], words[1] if len(words) > 1 else ""
         if "#" in line:
             if key[0] == "#":
                 found.known += 1
                 continue
             if key in ("v", "vt", "vn", "f"):
-                words = line.partition("#")[0].split()
+                rest = rest.partition("#")[0]
         if key == "v":
-            positions.append(words[1:])
+            positions.append(rest)
         elif key == "f":
-            corners += words[1:]
-            if "-" in line:
-                found.relative[len(counts)] = len(positions), len(uvs), len(normals)
-            counts.append(len(words) - 1)
+            if "-" in rest:
+                found.relative[len(faces)] = len(positions), len(uvs), len(normals)
+            faces.append(rest)
         elif key == "vt":
-            uvs.append(words[1:])
+            uvs.append(rest)
         elif key == "vn":
-            normals.append(words[1:])
+            normals.append(rest)
         elif key in ("o", "g", "usemtl"):
-            found.changes.append((len(counts), key, line.strip()[len(key) :].strip()))
+            found.changes.append((len(faces), key, rest.strip()))
         elif key == "mtllib":
-            found.libraries.append(line.strip()[6:].strip())
+            found.libraries.append(rest.strip())
         elif key in ("p", "l", "curv", "curv2", "surf"):
             source.warn("points, lines and free-form surfaces are ignored: polygons are read")
         elif key not in ("s", "vp"):
@@ -107,27 +109,38 @@ def _statements(source: Source) -> _Statements:
     return found
 
 
+def _fields(text: str, corners: int) -> list[int] | None:
+    """Which of vertex, uv, normal all corners name; None if they do not all name the same."""
+    bare = text.encode().translate(None, b"0123456789-")
+    slashes = bare.count(b"/")
+    if slashes == 0:
+        return [0]
+    if slashes == corners and b"//" not in bare:
+        return [0, 1]
+    if slashes == 2 * corners and b"///" not in bare:
+        return {0: [0, 1, 2], corners: [0, 2]}.get(text.count("//"))
+    return None
+
+
 def _corners(source: Source, found: _Statements, counts: np.ndarray, totals: tuple[int, int, int]) -> np.ndarray:
     """(c, 3) int64: vertex, uv and normal of each corner, counted from 0; -1 where a corner has none."""
-    words = found.corners
-    shapes = {(word.count("/"), word.count("//")) for word in words}
-    joined = " ".join(words)
-    column = {(0, 0): [0], (1, 0): [0, 1], (2, 0): [0, 1, 2], (2, 1): [0, 2]}.get(next(iter(shapes))) if len(shapes) == 1 else None
-    table = np.zeros((len(words), 3), np.int64)
-    if column is not None and "/ " not in f"{joined} " and " /" not in f" {joined}":
-        numbers = parse_integers(source, joined.replace("/", " ").split(), "corner")
-        table[:, column] = numbers.reshape(len(words), len(column))
-    else:
-        fields = [word.split("/") for word in words]
-        if any(len(f) > 3 or not f[0] for f in fields):
-            bad = next(w for w, f in zip(words, fields, strict=True) if len(f) > 3 or not f[0])
+    text = "\n".join(line.strip() for line in found.faces)
+    named = _fields(text, int(counts.sum()))
+    if named is None or "/ " in text or "/\n" in text or text.endswith("/"):
+        words = [word.split("/") for word in text.split()]
+        if any(len(word) > 3 or not word[0] for word in words):
+            bad = next("/".join(word) for word in words if len(word) > 3 or not word[0])
             raise source.error(f"a corner must be v, v/vt, v//vn or v/vt/vn; found {bad[:40]!r}")
-        flat = [part or "0" for f in fields for part in (*f, "0", "0")[:3]]
-        table[:] = parse_integers(source, flat, "corner").reshape(-1, 3)
+        lines = [" ".join(part or "0" for part in (*word, "0", "0")[:3]) for word in words]
+        table = ragged_rows(source, lines, np.full(len(lines), 3), "corner").reshape(-1, 3)
+    else:
+        numbers = ragged_rows(source, text.replace("/", " ").split("\n"), counts * len(named), "face")
+        table = np.zeros((len(numbers) // len(named), 3), np.int64)
+        table[:, named] = numbers.reshape(-1, len(named))
     if (table[:, 0] == 0).any():
         raise source.mesh_error("vertex indices of OBJ start at 1, and a face uses 0")
     if found.relative:
-        seen = np.tile(np.array(totals, np.int64), (len(counts), 1))
+        seen = np.tile(np.array(totals), (len(counts), 1))
         seen[list(found.relative)] = list(found.relative.values())
         table = np.where(table < 0, np.repeat(seen, counts, axis=0) + table + 1, table)
         if (table < 0).any() or (table[:, 0] == 0).any():
@@ -143,7 +156,7 @@ def _block(source: Source, table: np.ndarray, corners: np.ndarray, triangles: np
         vertex, corner_of = split_vertices(corners[:, 0], corners[:, 1] + 1, count)
         used = corner_of >= 0
         origin = np.where(np.arange(len(corner_of)) < count, np.arange(len(corner_of)), corners[corner_of, 0])
-        values = float32(parse_rows(source, found.uvs, "texture coordinate", 1, 3)[:, :2])
+        values = float32(parse_table(source, found.uvs, "texture coordinate", 1, 3)[:, :2])
         values = np.concatenate((values, np.zeros((1, values.shape[1]), np.float32)))  # the last row serves corners without any
         uv = np.zeros((len(origin), 2), np.float32)
         uv[used, : values.shape[1]] = values[corners[corner_of[used], 1]]
@@ -160,11 +173,11 @@ def _block(source: Source, table: np.ndarray, corners: np.ndarray, triangles: np
     return block
 
 
-def _normals(source: Source, corners: np.ndarray, vertex: np.ndarray, count: int, rows: Sequence[Sequence[str]]) -> np.ndarray | None:
+def _normals(source: Source, corners: np.ndarray, vertex: np.ndarray, count: int, rows: list[str]) -> np.ndarray | None:
     """(count, 3) if every vertex that is used has one normal at all its corners, else None."""
     if not rows or not (corners[:, 2] >= 0).all():
         return None
-    given = float32(parse_rows(source, rows, "normal", 3, 3))
+    given = float32(parse_table(source, rows, "normal", 3, 3))
     normals = np.zeros((count, 3), np.float32)
     normals[vertex] = given[corners[:, 2]]
     if not np.array_equal(normals[vertex], given[corners[:, 2]]):

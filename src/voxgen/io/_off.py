@@ -12,7 +12,7 @@ from voxgen.core.frame import UpAxis
 from ._assemble import Block, assemble, check_indices, fans, float32
 from ._attributes import color_bytes, display_color, linear_color
 from ._source import Note, Source
-from ._text import decode_text, format_rows, parse_integers, parse_rows
+from ._text import decode_text, format_rows, parse_table, ragged_rows
 
 
 def read_off(source: Source, up: UpAxis | None) -> TriMesh:
@@ -25,24 +25,24 @@ def read_off(source: Source, up: UpAxis | None) -> TriMesh:
         raise source.error("this is not an OFF file: it must start with OFF")
     if head[4] or head[5] or re.match(r"\s*BINARY", text[head.end() :]):
         raise source.error("only three-dimensional OFF in text form is read; convert the file")
-    lines = [line.split() for line in text[head.end() :].splitlines() if line.strip()]
-    counts = parse_integers(source, lines[0][:2] if lines else [], "count").tolist()
-    if len(counts) != 2 or min(counts) < 0:
+    lines = [line for line in text[head.end() :].splitlines() if line.strip()]
+    counts = lines[0].split()[:2] if lines else []
+    if len(counts) != 2 or not all(c.isdecimal() and len(c) < 16 for c in counts):
         raise source.error("behind OFF must stand the numbers of vertices and faces")
-    vertices, faces = counts
+    vertices, faces = map(int, counts)
     if len(lines) - 1 < vertices + faces:
         raise source.error(
             f"the file is truncated: it declares {vertices:,} vertices and {faces:,} faces, and {len(lines) - 1:,} lines follow"
         )
     rows = lines[1 : 1 + vertices]
-    table = parse_rows(source, rows, "vertex", 3, 12)
+    table = parse_table(source, rows, "vertex", 3, 12)
     block = Block(float32(table[:, :3]), np.zeros((0, 3), np.int64))
     _fill(source, block, table[:, 3:], rows, normals=bool(head[3]), color=bool(head[2]), uv=bool(head[1]))
     _faces(source, block, lines[1 + vertices : 1 + vertices + faces])
     return assemble(source, [block], up=up or "y")
 
 
-def _fill(source: Source, block: Block, rest: np.ndarray, rows: list[list[str]], *, normals: bool, color: bool, uv: bool) -> None:
+def _fill(source: Source, block: Block, rest: np.ndarray, rows: list[str], *, normals: bool, color: bool, uv: bool) -> None:
     """Columns behind the position: normal, colour, texture coordinates, as the keyword says; colour without C is usual too."""
     if normals and rest.shape[1] >= 3:
         block.normals, rest = float32(rest[:, :3]), rest[:, 3:]
@@ -53,19 +53,24 @@ def _fill(source: Source, block: Block, rest: np.ndarray, rows: list[list[str]],
             source.warn("colours are left out: vertices do not all have three or four numbers for one")
         return
     first = 3 + 3 * normals
-    fractions = any("." in word for row in rows[:100] for word in row[first : first + rest.shape[1]])
+    fractions = any("." in word for row in rows[:100] for word in row.split()[first : first + rest.shape[1]])
     block.attributes["color"] = linear_color(np.nan_to_num(rest, nan=1.0) / (1.0 if fractions else 255.0))
 
 
-def _faces(source: Source, block: Block, lines: list[list[str]]) -> None:
-    counts = parse_integers(source, [line[0] for line in lines], "corner count of face")
-    for number, (line, count) in enumerate(zip(lines, counts.tolist(), strict=True), 1):
-        if not 0 <= count < len(line):
-            raise source.error(f"face number {number} declares {count} corners, and {len(line) - 1} numbers follow")
-    if any(len(line) > 1 + count for line, count in zip(lines, counts.tolist(), strict=True)):
+def _faces(source: Source, block: Block, lines: list[str]) -> None:
+    heads = [line.split(None, 1)[0] for line in lines]
+    if not all(head.isdecimal() and len(head) < 10 for head in heads):
+        bad = next(head for head in heads if not head.isdecimal() or len(head) >= 10)
+        raise source.error(f"a face must start with its number of corners; one starts with {bad[:40]!r}")
+    counts = np.array(list(map(int, heads)), np.int64)
+    words = np.array([len(line.split()) for line in lines], np.int64)
+    short = np.nonzero(words < counts + 1)[0]
+    if len(short):
+        raise source.error(f"face number {short[0] + 1} declares {counts[short[0]]} corners, and {words[short[0]] - 1} numbers follow")
+    if (words > counts + 1).any():
         source.warn("colours of faces are not read")
-    words = [word for line, count in zip(lines, counts.tolist(), strict=True) for word in line[1 : 1 + count]]
-    flat = parse_integers(source, words, "vertex index")
+    numbers = ragged_rows(source, lines, counts + 1, "face")
+    flat = np.delete(numbers, np.cumsum(counts + 1) - counts - 1)
     check_indices(source, flat, len(block.vertices), "vertex indices")
     if (counts < 3).any():
         source.warn(f"{int((counts < 3).sum())} polygons with fewer than three corners are left out")

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ._source import Source
-from ._text import decode_text, parse_rows
+from ._text import decode_text, even_table, parse_table
 
 Values: TypeAlias = "np.ndarray | tuple[np.ndarray, np.ndarray]"
 """Rows of a scalar property; lengths and joined items of a list."""
@@ -35,7 +35,7 @@ def read_body(
     """
     elements: dict[str, dict[str, Values]] = {}
     if order == "ascii":
-        lines = [line for line in (text.split() for text in decode_text(data).splitlines()) if line]
+        lines = [line for line in decode_text(data).splitlines() if line.strip()]
         for name, described in columns.items():
             count = counts[name]
             if count > len(lines):
@@ -54,35 +54,53 @@ def read_body(
     return elements
 
 
-def _ascii_rows(source: Source, name: str, lines: list[list[str]], columns: Sequence[Column]) -> dict[str, Values]:
+def _ascii_rows(source: Source, name: str, lines: list[str], columns: Sequence[Column]) -> dict[str, Values]:
     if not columns:
         return {}
     if not any(c.length for c in columns):
-        table = parse_rows(source, lines, f"element {name!r}", len(columns), len(columns))
-        table = table.reshape(len(lines), len(columns))
+        table = parse_table(source, lines, f"element {name!r}", len(columns), len(columns))
         return {c.name: _typed(source, table[:, i], c) for i, c in enumerate(columns)}
-    numbers: dict[str, list[str]] = {c.name: [] for c in columns}
-    lengths: dict[str, list[int]] = {c.name: [] for c in columns if c.length}
-    for row, words in enumerate(lines):
-        position = 0
-        for column in columns:
-            size = 1
-            if column.length:
-                word = words[position] if position < len(words) else ""
-                if not word.isdecimal() or int(word[:9]) > len(words):
-                    raise source.error(f"element {name!r} number {row + 1} has {word[:40]!r} as the length of {column.name!r}")
-                size = int(word)
-                lengths[column.name].append(size)
-                position += 1
-            numbers[column.name] += words[position : position + size]
-            position += size
-        if position != len(words):
-            raise source.error(f"element {name!r} number {row + 1} must have {position} values; it has {len(words)}")
+    sizes = _list_sizes(source, name, lines, columns)
+    totals = np.sum(list(sizes.values()), axis=0) + len(columns)
+    table = even_table(lines)
+    if table is None or (totals != table.shape[1]).any():
+        words = [line.split() for line in lines]
+        for row, (line, total) in enumerate(zip(words, totals.tolist(), strict=True), 1):
+            if len(line) != total:
+                raise source.error(f"element {name!r} number {row} must have {total} values; it has {len(line)}")
+        flat = parse_table(source, [word for line in words for word in line], f"number of element {name!r}", 1, 1)[:, 0]
+    else:
+        flat = table.reshape(-1)
+    position = np.cumsum(totals) - totals
     found: dict[str, Values] = {}
     for column in columns:
-        values = _typed(source, parse_rows(source, [[w] for w in numbers[column.name]], column.name, 1, 1)[:, 0], column)
-        found[column.name] = (np.array(lengths[column.name], np.int64), values) if column.length else values
+        if not column.length:
+            found[column.name] = _typed(source, flat[position], column)
+            position = position + 1
+            continue
+        size = sizes[column.name]
+        step = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
+        found[column.name] = size, _typed(source, flat[np.repeat(position + 1, size) + step], column)
+        position = position + 1 + size
     return found
+
+
+def _list_sizes(source: Source, name: str, lines: list[str], columns: Sequence[Column]) -> dict[str, np.ndarray]:
+    """The length that each list has in each line."""
+    sizes: dict[str, list[int]] = {c.name: [] for c in columns if c.length}
+    only = len(columns) == 1
+    for row, line in enumerate(lines, 1):
+        words = line.split(None, 1) if only else line.split()
+        position = 0
+        for column in columns:
+            if column.length:
+                word = words[position] if position < len(words) else ""
+                if not word.isdecimal() or len(word) > 9:
+                    raise source.error(f"element {name!r} number {row} has {word[:40]!r} as the length of {column.name!r}")
+                sizes[column.name].append(int(word))
+                position += int(word)
+            position += 1
+    return {key: np.array(values, np.int64) for key, values in sizes.items()}
 
 
 def _typed(source: Source, values: np.ndarray, column: Column) -> np.ndarray:

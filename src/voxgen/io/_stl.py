@@ -11,7 +11,7 @@ from voxgen.core.frame import UpAxis
 
 from ._assemble import Block, assemble, float32
 from ._source import Note, Source
-from ._text import decode_text, parse_rows
+from ._text import decode_text, parse_table
 
 _FACET = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _HEAD = 84
@@ -40,10 +40,10 @@ def _soup(points: np.ndarray) -> Block:
 def _read_ascii(source: Source, up: UpAxis | None) -> TriMesh:
     """Each `solid` is a part."""
     names: list[str] = []
-    solids: list[list[list[str]]] = []
+    solids: list[list[str]] = []
     open_solid, corners = False, -1
     for number, line in enumerate(decode_text(source.data).splitlines(), 1):
-        words = line.split()
+        words = line.split(None, 1)
         key = words[0].lower() if words else ""
         if key == "solid":
             open_solid = True
@@ -54,12 +54,12 @@ def _read_ascii(source: Source, up: UpAxis | None) -> TriMesh:
         elif key == "outer" and open_solid:
             corners = len(solids[-1])
         elif key == "vertex" and open_solid:
-            solids[-1].append(words[1:])
+            solids[-1].append(words[1] if len(words) > 1 else "")
         elif key == "endloop" and (not open_solid or len(solids[-1]) != corners + 3):
             raise source.error(f"line {number}: a loop must have three vertices inside a solid")
     if open_solid or any(len(s) % 3 for s in solids):
         raise source.error("the file is truncated: its last solid has no end")
-    blocks = [_soup(parse_rows(source, s, "vertex", 3, 3)) for s in solids]
+    blocks = [_soup(parse_table(source, s, "vertex", 3, 3)) for s in solids]
     for index, block in enumerate(blocks):
         block.face_part = index
     return assemble(source, blocks, part_names=names or [""], up=up or "y")

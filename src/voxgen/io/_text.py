@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,43 +17,71 @@ def decode_text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def parse_rows(source: Source, rows: Sequence[Sequence[str]], what: str, low: int, high: int) -> np.ndarray:
-    """(n, w) float64 from rows of number words; shorter rows than the longest are filled with NaN.
+def parse_table(source: Source, lines: list[str], what: str, low: int, high: int) -> np.ndarray:
+    """(n, w) float64 from lines of numbers; where lines differ in length, w is that of the longest, filled up with NaN.
 
     Raises:
-        FileFormatError: a word is no number, or a row has fewer than `low` or more than `high`.
+        FileFormatError: a word is no number, or a line has fewer than `low` or more than `high`.
     """
-    counts = set(map(len, rows))
-    if not counts or min(counts) < low or max(counts) > high:
-        for number, row in enumerate(rows):
-            if not low <= len(row) <= high:
-                raise source.error(f"{what} number {number + 1} must have {low} to {high} values; it is {' '.join(row)[:80]!r}")
-        return np.zeros((0, low))
-    width = max(counts)
-    if len(counts) > 1:
-        rows = [[*row, *["nan"] * (width - len(row))] for row in rows]
-    try:
-        return np.array(rows, dtype=np.float64)
-    except ValueError:
-        raise _first_bad(source, rows, what, float) from None
-
-
-def parse_integers(source: Source, words: Sequence[str], what: str) -> np.ndarray:
-    """(n,) int64 from words."""
-    try:
-        return np.array(words, dtype=np.int64) if words else np.zeros(0, np.int64)
-    except (ValueError, OverflowError):
-        raise _first_bad(source, [[w] for w in words], what, np.int64) from None
-
-
-def _first_bad(source: Source, rows: Sequence[Sequence[str]], what: str, convert: Callable[[str], object]) -> Exception:
+    table = even_table(lines)
+    if table is not None and low <= table.shape[1] <= high:
+        return table
+    rows = [line.split() for line in lines]
+    width = max(map(len, rows), default=low)
+    for number, row in enumerate(rows, 1):
+        if not low <= len(row) <= high:
+            raise source.error(f"{what} number {number} must have {low} to {high} values; it is {' '.join(row)[:80]!r}")
+    found = np.full((len(rows), width), np.nan)
     for number, row in enumerate(rows):
-        for word in row:
-            try:
-                convert(word)
-            except (ValueError, OverflowError):
-                return source.error(f"{what} number {number + 1} has {word[:40]!r}, which is no number that fits")
-    return source.error(f"{what} lines cannot be read as numbers")
+        try:
+            found[number, : len(row)] = row
+        except ValueError:
+            raise source.error(f"{what} number {number + 1} has {_first_bad(row)!r}, which is no number") from None
+    return found
+
+
+def even_table(lines: list[str], columns: int | None = None) -> np.ndarray | None:
+    """(n, w) float64 if all lines have equally many words and all are numbers (of the first `columns`, if given), else None."""
+    if not lines or not lines[0].strip():
+        return None
+    try:
+        table = np.loadtxt(lines, np.float64, comments=None, ndmin=2, usecols=None if columns is None else range(columns))
+    except ValueError:
+        return None
+    return table if len(table) == len(lines) else None  # empty lines are passed over
+
+
+def whole_numbers(source: Source, values: np.ndarray, what: str) -> np.ndarray:
+    """float64 → int64."""
+    bad = ~((values == np.floor(values)) & (np.abs(values) < 2**53))
+    if bad.any():
+        raise source.error(f"{what} must be whole numbers that fit; one is {values[bad][0]:.17g}")
+    return values.astype(np.int64)
+
+
+def ragged_rows(source: Source, lines: list[str], counts: np.ndarray, what: str) -> np.ndarray:
+    """(sum of counts,) int64: the first counts[i] words of line i, one line after another. Lines of one length are read at once."""
+    starts = np.cumsum(counts) - counts
+    found = np.empty(int(counts.sum()), np.int64)
+    for count in np.unique(counts).tolist():
+        rows = np.nonzero(counts == count)[0]
+        if count == 0:
+            continue
+        mine = lines if len(rows) == len(lines) else [lines[i] for i in rows.tolist()]
+        table = even_table(mine, count)
+        if table is None:
+            table = parse_table(source, [" ".join(line.split()[:count]) for line in mine], what, count, count)
+        found[starts[rows, None] + np.arange(count)] = whole_numbers(source, table, what)
+    return found
+
+
+def _first_bad(row: Sequence[str]) -> str:
+    for word in row:
+        try:
+            np.float64(word)
+        except ValueError:
+            return word[:40]
+    return " ".join(row)[:40]
 
 
 def format_rows(pattern: str, *columns: np.ndarray) -> str:
