@@ -30,27 +30,16 @@ def textured_ball() -> TriMesh:
     return ball.replace(attributes={"base_color": ball.vertices + 0.5, "roughness": torch.full((ball.num_vertices, 1), 0.25)})
 
 
-@pytest.mark.parametrize("name", ["sphere", "box"])
+@pytest.mark.parametrize("name", ["sphere", "torus", "box"])
 def test_closed_surfaces_come_back_closed_and_oriented(name: str) -> None:
-    source = shapes.rotated({"sphere": shapes.sphere, "box": shapes.box}[name]())
+    source = shapes.rotated({"sphere": shapes.sphere, "torus": shapes.torus, "box": shapes.box}[name]())
     mesh = OVoxel.from_mesh(source, 48, materials=False).to_mesh()
     report = mesh_report(mesh, weld=False)  # dual vertices of two cells may meet in a corner that both touch
     assert report.is_closed
     assert report.is_oriented
-    assert report.euler_number == 2
+    assert report.euler_number == (0 if name == "torus" else 2)
     truth = mesh_report(source)
     assert report.volume == pytest.approx(truth.volume, rel=0.01)
-
-
-def test_an_edge_grazed_twice_leaves_a_flap_and_nothing_worse() -> None:
-    # The flat rim of a torus touches some grid edges twice within a cell; a flag cannot say "twice", so a fold of the sheet
-    # stays as a pair of faces with a free border. Everything around it is whole.
-    report = mesh_report(OVoxel.from_mesh(shapes.rotated(shapes.torus()), 48, materials=False).to_mesh(), weld=False)
-    assert report.components == 1
-    assert report.inconsistent_edges == 0
-    assert report.boundary_edges == 2 * report.boundary_loops
-    assert report.nonmanifold_edges == report.boundary_edges
-    assert report.boundary_edges < 0.002 * report.edges
 
 
 def test_without_crossing_signs_the_winding_is_lost() -> None:

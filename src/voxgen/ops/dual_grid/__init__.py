@@ -33,7 +33,8 @@ class DualGrid(NamedTuple):
     cells: (n, 3) int32, unique.
     dual: (n, 3) float32 in [0, 1], the dual vertex as a position in its cell (0 = lower corner, 1 = upper corner).
     intersected: (n, 3) bool. Cell (i, j, k) owns the three edges that meet at its upper corner (i + 1, j + 1, k + 1), one
-        along each axis; entry a is true iff a triangle crosses the edge along axis a.
+        along each axis; entry a is true iff a triangle crosses the edge along axis a. Unless compat is set, an edge that one
+        sheet crosses back and forth (it grazes the edge or bends around it) is not flagged: a quad there would be a flap.
     crossing_sign: (n, 3) bool, true iff more of the triangles that cross the edge have a normal along +a than along -a
         (on a tie, false). The original has no such thing; it lets the quad of the edge be wound like the source.
     """

@@ -1,7 +1,7 @@
 """One brick of the compiled engine: sum the error of each of its cells, then minimise it.
 
 Only active cells get sums: `slot` maps a cell of the brick to its row, in order of first touch. Everything of a brick
-(8 kB of slots and some hundred rows of 104 bytes) stays in the cache of one core.
+(8 kB of slots and some hundred rows of 200 bytes) stays in the cache of one core.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from voxgen.ops.voxelize._bricks import BITS, SIDE, VOLUME, corners_in_cells, lo
 from voxgen.ops.voxelize._overlap import column_range
 from voxgen.ops.voxelize._scan import edge_crossings
 
+from ._prepare import FOLD
 from ._touch import SETUP, touch_bounds, touch_setup, touches_cell, touches_column
 from ._walk import next_cell, start_walk
 
-SUMS = 13
-"""Floats a row: upper triangle of the 3×3 part (6), linear part (3), sum of the crossing points (3), number of crossings."""
+TURNS = 13
+"""First of twelve floats a row, four for each owned edge: number of its crossings and sum of their unit normals."""
+SUMS = TURNS + 12
+"""Floats a row: upper triangle of the 3×3 part (6), linear part (3), sum of the crossing points (3), number of crossings, `TURNS`."""
 RANGE_SLACK = 1e-6
 """Slack, as a share of the grid's longest side, within which the test for touching may differ from exact arithmetic."""
 PULL_SHARE = PULL[torch.float64]
@@ -111,6 +114,9 @@ def add_crossings(vertices, faces, size, scale, resolution, closed, items, low, 
                         if d0 == 0 and d1 == 0:
                             flags[n, 0] |= 1 << axis
                             flags[n, 1 + axis] += sign
+                            row[TURNS + 4 * axis] += 1
+                            for s in range(3):
+                                row[TURNS + 4 * axis + 1 + s] += m[s] / scale[s]
     return active
 
 
@@ -192,7 +198,7 @@ def add_edge(vertices, edge, size, scale, resolution, closed, weight, first, ent
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def minimise_cells(scale, regularization, scratch, local, dual, flags_out):
+def minimise_cells(scale, regularization, closed, scratch, local, dual, flags_out):
     """Write cells, dual vertices and flags of a brick in ascending order of its cells, and free its slots."""
     slot, sums, flags, _, _, _, _, _, _, _, _ = scratch
     w0, w1, w2 = regularization * scale[0] ** 2, regularization * scale[1] ** 2, regularization * scale[2] ** 2
@@ -216,6 +222,10 @@ def minimise_cells(scale, regularization, scratch, local, dual, flags_out):
         for axis in range(3):
             if flags[n, 1 + axis] > 0:
                 bits |= 8 << axis
+            elif closed and flags[n, 1 + axis] == 0 and row[TURNS + 4 * axis] == 2:
+                x, y, z = row[TURNS + 4 * axis + 1], row[TURNS + 4 * axis + 2], row[TURNS + 4 * axis + 3]
+                if x * x + y * y + z * z > FOLD:
+                    bits &= ~(1 << axis)
         flags_out[count] = bits
         count += 1
     return count

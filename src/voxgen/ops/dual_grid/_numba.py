@@ -79,7 +79,7 @@ def _solve_bricks(mesh, weights, edges, table, walks, begin, end, workers, local
                 for e in range(edge_offsets[b], edge_offsets[b + 1]):
                     edge, cell, state = edges[entry_edge[e]], entry_cell[e], entry_state[e]
                     add_edge(vertices, edge, size, scale, resolution, closed, weights[1], cell, state, low, high, scratch)
-                minimise_cells(scale, weights[2], scratch, local[b - begin], dual[b - begin], flags[b - begin])
+                minimise_cells(scale, weights[2], closed, scratch, local[b - begin], dual[b - begin], flags[b - begin])
             counts[b] = active
 
 

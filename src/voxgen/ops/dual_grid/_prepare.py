@@ -39,6 +39,12 @@ class Problem:
         return size / size.max()
 
 
+FOLD = 0.9
+"""Where an edge is crossed twice, in and out, and the squared length of the sum of both unit normals exceeds this (an angle of
+up to 123 degrees between them), one sheet is folded around the edge and does not separate its ends; with a larger angle it is
+taken for the two sides of a wall."""
+
+
 def touch_margin(scene: Scene) -> float:
     """By how much, in voxels, a cell is grown to see which triangles touch it: 4 units in the last place of a float32 coordinate.
 
@@ -72,10 +78,11 @@ def boundary_edges(scene: Scene) -> Tensor:
     faces = scene.faces.long()
     count = len(scene.vertices)
     if scene.closed:
-        faces = TriMesh(scene.vertices, scene.faces).weld()[faces].sort(1).values
-        faces = _unique_faces(faces[(faces[:, 0] < faces[:, 1]) & (faces[:, 1] < faces[:, 2])], count)
-    pairs = torch.cat((faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]))
-    keys = (pairs.amin(1) * count + pairs.amax(1)).sort().values
+        faces = TriMesh(scene.vertices, scene.faces).weld()[faces]
+    lowest, middle, highest = faces.sort(1).values.unbind(1)
+    if scene.closed:
+        lowest, middle, highest = _unique_faces(lowest, middle, highest, count)
+    keys = torch.cat((lowest * count + middle, middle * count + highest, lowest * count + highest)).sort().values
     differs = torch.ones(len(keys) + 1, dtype=torch.bool, device=keys.device)
     differs[1:-1] = keys[1:] != keys[:-1]
     keys = keys[differs[:-1] & differs[1:]]
@@ -85,9 +92,10 @@ def boundary_edges(scene: Scene) -> Tensor:
     return edges[(ends[:, 1] - ends[:, 0]).norm(dim=1) >= shortest]
 
 
-def _unique_faces(faces: Tensor, count: int) -> Tensor:
-    """Each triple of ascending vertices once."""
-    first, rank = (faces[:, 0] * count + faces[:, 1]).unique(return_inverse=True)
-    both = (rank * count + faces[:, 2]).unique()
+def _unique_faces(lowest: Tensor, middle: Tensor, highest: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Each triple of different vertices once."""
+    proper = (lowest < middle) & (middle < highest)
+    first, rank = (lowest[proper] * count + middle[proper]).unique(return_inverse=True)
+    both = (rank * count + highest[proper]).unique()
     lower = first[both // count]
-    return torch.stack((lower // count, lower % count, both % count), 1)
+    return lower // count, lower % count, both % count

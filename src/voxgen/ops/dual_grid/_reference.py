@@ -10,9 +10,10 @@ from torch import Tensor
 
 from voxgen.core.coords import unpack_keys
 from voxgen.ops.qef._reference import PULL, minimise_in_box, pulled
+from voxgen.ops.voxelize._prepare import Scene
 from voxgen.ops.voxelize._reference import cell_keys, edge_crossings, neighbourhood, plane
 
-from ._prepare import Problem, touch_margin
+from ._prepare import FOLD, Problem, touch_margin
 
 
 class Terms(NamedTuple):
@@ -63,6 +64,8 @@ def sum_terms(problem: Problem) -> Terms:
     counts = torch.zeros(len(cells), dtype=torch.float64, device=keys.device)
     crossed = torch.zeros((len(cells), 3), dtype=torch.bool, device=keys.device)
     balance = torch.zeros((len(cells), 3), dtype=torch.int64, device=keys.device)
+    times = torch.zeros_like(balance)
+    normals = torch.zeros((len(cells), 3, 3), dtype=torch.float64, device=keys.device)
     for axis in range(3):
         t, owner, point = found[axis]
         for touched in neighbourhood(owner, axis):
@@ -73,6 +76,9 @@ def sum_terms(problem: Problem) -> Terms:
         row = torch.searchsorted(keys, cell_keys(owner))
         crossed[row, axis] = True
         balance[:, axis].index_add_(0, row, planes[t, axis].sign().long())
+        times[:, axis].index_add_(0, row, torch.ones_like(t))
+        normals[:, axis].index_add_(0, row, planes[t, :3] / problem.scale())
+    crossed &= ~folded(scene, times, balance, normals)
     if problem.face_weight > 0:
         t, touched = overlaps(problem)
         active = torch.isin(cell_keys(touched), keys)
@@ -88,6 +94,19 @@ def sum_terms(problem: Problem) -> Terms:
                 sums[row] += problem.boundary_weight * line_quadric(problem, edge, cell)
 
     return Terms(cells, sums, means, counts, crossed, balance)
+
+
+def folded(scene: Scene, times: Tensor, balance: Tensor, normals: Tensor) -> Tensor:
+    """(n, 3) bool: edges that a single sheet crosses back and forth, so that no quad belongs there (never with compat).
+
+    A sheet that grazes an edge, or bends around it, would otherwise leave a flap with free borders in a closed surface.
+
+    Args:
+        times: (n, 3) crossings of each edge.   balance: (n, 3) those along the axis minus those against it.
+        normals: (n, 3, 3) sum of the unit normals of each edge's crossings.
+    """
+    back_and_forth = (times == 2) & (balance == 0) & (normals.square().sum(2) > FOLD)
+    return back_and_forth & scene.closed
 
 
 def triangle_planes(problem: Problem) -> Tensor:

@@ -18,7 +18,7 @@ from voxgen.ops.voxelize._reference import cell_keys, neighbourhood, plane
 from voxgen.ops.voxelize._torch import CHUNK, active_cells, crossings, expand
 
 from ._prepare import Problem, touch_margin
-from ._reference import touch_bounds, touch_input, touches, triangle_planes
+from ._reference import folded, touch_bounds, touch_input, touches, triangle_planes
 
 LINEAR = (3, 6, 8)
 """Columns of the linear part in the ten of a quadric."""
@@ -35,6 +35,7 @@ def dual_grid(problem: Problem, progress: bool) -> tuple[Tensor, Tensor, Tensor,
         bar.update()
         crossed = torch.zeros((len(sums.keys), 3), dtype=torch.bool, device=sums.keys.device)
         balance = torch.zeros((3, len(sums.keys)), dtype=torch.int32, device=sums.keys.device)
+        times, normals = torch.zeros_like(balance), torch.zeros((3, len(sums.keys), 3), device=sums.keys.device)
         for found, axis in crossings(scene):
             normal = planes[found.triangle]
             position = found.points / scene.sizes()
@@ -46,6 +47,10 @@ def dual_grid(problem: Problem, progress: bool) -> tuple[Tensor, Tensor, Tensor,
             row, _ = sums.rows(found.cells)
             crossed[row, axis] = True
             balance[axis].index_add_(0, row, normal[:, axis].sign().int())
+            times[axis].index_add_(0, row, torch.ones_like(row, dtype=torch.int32))
+            normals[axis].index_add_(0, row, (normal[:, :3] / problem.scale()).float())
+        crossed &= ~folded(scene, times.T, balance.T, normals.transpose(0, 1))
+        del times, normals
         bar.update()
         if problem.face_weight > 0:
             for triangle, cell in overlaps(problem, planes):

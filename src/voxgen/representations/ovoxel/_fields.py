@@ -38,7 +38,7 @@ class OVoxel:
     an edge is flagged, a quad joins the dual vertices of the four cells around it. Open surfaces, several sheets and
     inner surfaces are all representable, down to one vertex a cell.
 
-    Guarantee of `to_mesh`: closed where the source was closed and every part thicker than a cell; wound as the source
+    Guarantee of `to_mesh`: closed where the source was closed and its walls are thicker than a cell; wound as the source
     was where `crossing_sign` is given; not manifold where two sheets share a cell.
 
     Args:
