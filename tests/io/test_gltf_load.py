@@ -165,6 +165,7 @@ def test_both_uv_sets_and_custom_attributes(tmp_path):
     mesh = load(b, tmp_path)
     assert set(mesh.attributes) == {"label", "MixedCase", "color_1"}
     assert mesh.attributes["label"].tolist() == [[7], [8], [65535]]
+    assert mesh.attributes["label"].dtype == torch.int32
     assert torch.equal(mesh.attributes["MixedCase"], torch.from_numpy(data["_MixedCase"]))
     for uv, name in ((mesh.uv, "TEXCOORD_0"), (mesh.uv1, "TEXCOORD_1")):
         assert uv is not None

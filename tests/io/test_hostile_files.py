@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import struct
 import warnings
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from voxgen.core.errors import CapacityError, DtypeError, FileFormatError, FileW
 from voxgen.io import load_mesh, save_mesh
 from voxgen.testing.shapes import wavy_sheet
 
+resource = pytest.importorskip("resource", reason="memory is measured as POSIX systems do")
 SUFFIXES = [".glb", ".gltf", ".ply", ".obj", ".stl", ".off"]
 pytestmark = pytest.mark.filterwarnings("ignore::voxgen.core.errors.FileWarning")
 

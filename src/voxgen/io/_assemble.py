@@ -167,6 +167,9 @@ def _attributes(source: Source, blocks: Sequence[Block]) -> dict[str, Tensor]:
     for name in names:
         found = [b.attributes[name] for b in blocks if name in b.attributes]
         width, dtype = max(a.shape[1] for a in found), np.result_type(*found)
+        dtype = {"uint16": np.dtype(np.int32), "uint32": np.dtype(np.int64)}.get(
+            dtype.name, dtype
+        )  # torch has few operations on unsigned types
         neutral = 1 if name == "color" else 0
         if len(found) < len(blocks) and name != "color":
             source.warn(f"attribute {name!r} is missing in {len(blocks) - len(found)} of {len(blocks)} parts and counts as 0 there")
