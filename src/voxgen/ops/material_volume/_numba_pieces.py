@@ -65,7 +65,9 @@ def _cut(polygons, source, count, inward, offset, first, second, target):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def reach(polygons, source, count, corners, axis, margin, low, high):
-    """(first, end): the cells along one axis within [low, high) that a polygon may touch."""
+    """(first, end): the cells along one axis within [low, high) that a polygon may touch; none for a polygon without corners."""
+    if count == 0:  # the bounds would be infinite, and no integer is
+        return low, low
     first, second = corners[1, axis] - corners[0, axis], corners[2, axis] - corners[0, axis]
     least, greatest = math.inf, -math.inf
     for k in range(count):
