@@ -8,13 +8,11 @@ from types import ModuleType
 from ._version import __version__ as __version__
 from .ops._registry import use_backend as use_backend
 
-_SUBPACKAGES = ("core", "io", "metrics", "ops", "render", "representations", "testing")
-
-__all__ = [*_SUBPACKAGES, "__version__", "use_backend"]
+__all__ = ["__version__", "core", "io", "metrics", "ops", "render", "representations", "testing", "use_backend"]
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _SUBPACKAGES:
+    if name in __all__:
         return importlib.import_module(f"voxgen.{name}")
     raise AttributeError(f"module 'voxgen' has no attribute {name!r}")
 

@@ -21,7 +21,7 @@ def picture(source: TriMesh, results: Sequence[RoundTrip], title: str, size: int
         (h, w, 3) uint8.
     """
     low, high = source.bounds()
-    camera = camera_for_bounds(low, high, up=source.up, elevation=22, azimuth=35, margin=0.8, width=size, height=size)
+    camera = camera_for_bounds(low, high, up=source.up, elevation=22, azimuth=35, margin=0.92, width=size, height=size)
     finest = results[-1]
     side = float((high - low).max())
     voxel = side / finest.resolution
