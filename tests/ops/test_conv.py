@@ -284,6 +284,17 @@ def test_activation_checkpointing(engine: str) -> None:
     assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
 
 
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_second_derivatives_are_refused_clearly(engine: str) -> None:
+    table = neighbor_table(random_grid((20,), 8))
+    tensors = [t.requires_grad_() for t in operands(table, 3, 4)]
+    first = torch.autograd.grad(conv(tensors, table, engine).square().sum(), tensors[0], create_graph=True)[0]
+    with pytest.raises(BackendUnavailable, match=r"second derivatives.*backend='reference'"):
+        first.square().sum().backward()
+    first = torch.autograd.grad(conv(tensors, table, "reference").square().sum(), tensors[0], create_graph=True)[0]
+    first.square().sum().backward()
+
+
 def test_table_lives_as_long_as_a_graph_needs_it() -> None:
     grid = random_grid((40,), 8)
     table = neighbor_table(grid, stride=2)

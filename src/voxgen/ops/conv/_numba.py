@@ -21,6 +21,7 @@ from ._tile import (
     LANES,
     ROWS,
     WIDTH,
+    list_pairs,
     multiply_rows_narrow,
     multiply_rows_wide,
     outer_narrow,
@@ -162,15 +163,20 @@ def _add_panel(weight, k, top, depth, column, right, sources, targets, pairs, pa
 @njit(cache=True, nogil=True, inline="always", error_model="numpy")
 def _list_pairs(lefts, table, rights, k, first, last, left_list, right_list):  # pyright: ignore
     """Addresses of the pairs (lefts[table[row, k]], rights[row]) of rows first to last; returns their number."""
-    left_start, left_step = lefts.ctypes.data, np.int64(lefts.shape[1]) * 4
-    right_start, right_step = rights.ctypes.data, np.int64(rights.shape[1]) * 4
-    found = 0
-    for row in range(first, last):
-        other = table[row, k]
-        left_list[found] = left_start + other * left_step
-        right_list[found] = right_start + row * right_step
-        found += other >= 0
-    return found
+    volume, left_step, right_step = np.int64(table.shape[1]), np.int64(lefts.shape[1]) * 4, np.int64(rights.shape[1]) * 4
+    entries = table.ctypes.data + (first * volume + k) * 4
+    right_start = rights.ctypes.data + first * right_step
+    return list_pairs(
+        entries,
+        volume * 4,
+        last - first,
+        lefts.ctypes.data,
+        left_step,
+        right_start,
+        right_step,
+        left_list.ctypes.data,
+        right_list.ctypes.data,
+    )
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from voxgen.core.errors import BackendUnavailable
 from voxgen.ops.neighbors import NeighborTable
 
 
@@ -35,8 +36,13 @@ class Tables(NamedTuple):
     back_plan: list[Tensor]
 
 
-_NAME = "voxgen::sparse_conv"
 _TABLES = "Tensor table, Tensor[] plan, Tensor? back, Tensor[] back_plan, str engine"
+# not torch.library.custom_op: its operators import torch's compiler at their first call, which takes seconds
+_LIBRARY = torch.library.Library("voxgen", "FRAGMENT")
+_LIBRARY.define(f"sparse_conv(Tensor feats, Tensor weight, Tensor? bias, {_TABLES}) -> Tensor")
+_LIBRARY.define(
+    f"sparse_conv_gradients(Tensor grad, Tensor feats, Tensor weight, {_TABLES}, bool need_feats, bool need_weight) -> (Tensor, Tensor)"
+)
 
 
 def run(
@@ -50,7 +56,7 @@ def run(
 ) -> Tensor:
     """Call an engine through the operator."""
     back = table.transposed().table if needs_back(feats, table) else None
-    return _convolve(feats, weight, bias, table.table, list(plan), back, list(back_plan), engine)
+    return torch.ops.voxgen.sparse_conv(feats, weight, bias, table.table, list(plan), back, list(back_plan), engine)
 
 
 def needs_back(feats: Tensor, table: NeighborTable) -> bool:
@@ -62,22 +68,18 @@ def _engine(name: str) -> Any:
     return importlib.import_module(f"voxgen.ops.conv._{name}")
 
 
-@torch.library.custom_op(_NAME, mutates_args=(), schema=f"(Tensor feats, Tensor weight, Tensor? bias, {_TABLES}) -> Tensor")
+@torch.library.impl(_LIBRARY, "sparse_conv", "CompositeExplicitAutograd")
 def _convolve(feats: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
     *tables, engine = rest
     return _engine(engine).forward(feats.detach(), weight.detach(), None if bias is None else bias.detach(), Tables(*tables))
 
 
-@_convolve.register_fake
+@torch.library.register_fake("voxgen::sparse_conv")
 def _(feats: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, *_rest: Any) -> Tensor:
     return feats.new_empty(table.shape[0], weight.shape[2])
 
 
-@torch.library.custom_op(
-    f"{_NAME}_gradients",
-    mutates_args=(),
-    schema=f"(Tensor grad, Tensor feats, Tensor weight, {_TABLES}, bool need_feats, bool need_weight) -> (Tensor, Tensor)",
-)
+@torch.library.impl(_LIBRARY, "sparse_conv_gradients", "CompositeExplicitAutograd")
 def _differentiate(grad: Tensor, feats: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     *tables, engine, need_feats, need_weight = rest
     tensors = (t.detach() for t in (grad, feats, weight))
@@ -85,7 +87,7 @@ def _differentiate(grad: Tensor, feats: Tensor, weight: Tensor, *rest: Any) -> t
     return feats.new_empty(0) if for_feats is None else for_feats, weight.new_empty(0) if for_weight is None else for_weight
 
 
-@_differentiate.register_fake
+@torch.library.register_fake("voxgen::sparse_conv_gradients")
 def _(grad: Tensor, feats: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     need_feats, need_weight = rest[-2:]
     return feats.new_empty(feats.shape if need_feats else 0), weight.new_empty(weight.shape if need_weight else 0)
@@ -106,7 +108,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     for_feats = for_weight = for_bias = None
     if need_feats or need_weight:
         tables = Tables(table, plans[:ahead], back, plans[ahead:])
-        for_feats, for_weight = _differentiate(grad, feats, weight, *tables, ctx.engine, need_feats, need_weight)
+        for_feats, for_weight = torch.ops.voxgen.sparse_conv_gradients(grad, feats, weight, *tables, ctx.engine, need_feats, need_weight)
     if need_bias:
         wide = torch.float64 if grad.dtype == torch.float64 else torch.float32
         for_bias = grad.sum(0, dtype=wide).to(ctx.bias_dtype)
@@ -114,4 +116,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return for_feats if need_feats else None, for_weight if need_weight else None, for_bias, *nothing
 
 
-_convolve.register_autograd(_backward, setup_context=_remember)
+torch.library.register_autograd("voxgen::sparse_conv", _backward, setup_context=_remember)
+
+
+def _no_second_derivative(_ctx: Any, *_grads: Tensor) -> None:
+    raise BackendUnavailable(
+        "sparse_conv: second derivatives are not available from this engine. Use backend='reference', whose derivatives are torch's own."
+    )
+
+
+torch.library.register_autograd("voxgen::sparse_conv_gradients", _no_second_derivative)

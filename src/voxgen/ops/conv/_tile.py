@@ -152,6 +152,46 @@ def _outer_tile(rows: int, vectors: int) -> Any:
     return add_outer_products
 
 
+def _pair_list() -> Any:
+    @intrinsic
+    def list_pairs(_context, entries, step, rows, left_start, left_step, right_start, right_step, lefts, rights):  # pyright: ignore
+        """Write the addresses of the pairs that are present, and return their number.
+
+        `entries` is the address of the first row's int32 entry, `step` the bytes from one row's to the next. For each row r whose
+        entry e is not negative, left_start + e · left_step goes to the list `lefts`, right_start + r · right_step to `rights`.
+        Without a branch: each pair is written, and only one that is present moves the end of the lists.
+        """
+
+        def generate(context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
+            entries, step, rows, left_start, left_step, right_start, right_step, lefts, rights = arguments
+            before = builder.block
+            body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
+            builder.branch(body)
+            builder.position_at_end(body)
+            row, entry, right, found = (builder.phi(_I64) for _ in range(4))
+            for value, start in ((row, _int(0)), (entry, entries), (right, right_start), (found, _int(0))):
+                value.add_incoming(start, before)
+            other = builder.sext(builder.load(builder.inttoptr(entry, ir.IntType(32).as_pointer()), align=4), _I64)
+            offset = builder.shl(found, _int(3))
+            left = builder.add(left_start, builder.mul(other, left_step))
+            for value, target in ((left, lefts), (right, rights)):
+                builder.store(value, builder.inttoptr(builder.add(target, offset), _I64.as_pointer()), align=8)
+            present = builder.zext(builder.icmp_signed(">=", other, _int(0)), _I64)
+            following = builder.add(row, _int(1))
+            total = builder.add(found, present)
+            steps = ((row, following), (entry, builder.add(entry, step)), (right, builder.add(right, right_step)), (found, total))
+            for value, update in steps:
+                value.add_incoming(update, body)
+            builder.cbranch(builder.icmp_signed("<", following, rows), body, after)
+            builder.position_at_end(after)
+            return total
+
+        return types.int64(*([types.int64] * 9)), generate
+
+    return list_pairs
+
+
+list_pairs = _pair_list()
 multiply_rows_wide = _row_tile(VECTORS)
 multiply_rows_narrow = _row_tile(1)
 outer_wide = _outer_tile(ROWS, VECTORS)

@@ -14,16 +14,20 @@ from . import _kernels
 from ._links import Links
 
 _ROWS = "Tensor parent, Tensor slot, Tensor rows, Tensor starts, int slots"
+# not torch.library.custom_op: its operators import torch's compiler at their first call, which takes seconds
+_LIBRARY = torch.library.Library("voxgen", "FRAGMENT")
+_LIBRARY.define(f"children_to_parents(Tensor feats, {_ROWS}, str kind) -> Tensor")
+_LIBRARY.define(f"parents_to_children(Tensor feats, {_ROWS}) -> Tensor")
 
 
 def resample(kind: str, feats: Tensor, links: Links, slots: int) -> Tensor:
     """See `_reference.resample`."""
     if kind == "take":
-        return _to_children(feats, links.parent, links.slot, *links.groups, slots)
-    return _to_parents(feats, links.parent, links.slot, *links.groups, slots, kind)
+        return torch.ops.voxgen.parents_to_children(feats, links.parent, links.slot, *links.groups, slots)
+    return torch.ops.voxgen.children_to_parents(feats, links.parent, links.slot, *links.groups, slots, kind)
 
 
-@torch.library.custom_op("voxgen::children_to_parents", mutates_args=(), schema=f"(Tensor feats, {_ROWS}, str kind) -> Tensor")
+@torch.library.impl(_LIBRARY, "children_to_parents", "CompositeExplicitAutograd")
 def _to_parents(feats: Tensor, parent: Tensor, slot: Tensor, rows: Tensor, starts: Tensor, slots: int, kind: str) -> Tensor:
     feats = feats.detach()
     if kind == "place":
@@ -31,17 +35,17 @@ def _to_parents(feats: Tensor, parent: Tensor, slot: Tensor, rows: Tensor, start
     return _kernels.add(feats, rows, starts) if kind == "add" else _kernels.maximum(feats, parent, len(starts) - 1)
 
 
-@_to_parents.register_fake
+@torch.library.register_fake("voxgen::children_to_parents")
 def _(feats: Tensor, parent: Tensor, slot: Tensor, rows: Tensor, starts: Tensor, slots: int, kind: str) -> Tensor:
     return feats.new_empty(starts.shape[0] - 1, feats.shape[1] * (slots if kind == "place" else 1))
 
 
-@torch.library.custom_op("voxgen::parents_to_children", mutates_args=(), schema=f"(Tensor feats, {_ROWS}) -> Tensor")
+@torch.library.impl(_LIBRARY, "parents_to_children", "CompositeExplicitAutograd")
 def _to_children(feats: Tensor, parent: Tensor, slot: Tensor, rows: Tensor, starts: Tensor, slots: int) -> Tensor:
     return _kernels.take(feats.detach(), parent, slot, slots)
 
 
-@_to_children.register_fake
+@torch.library.register_fake("voxgen::parents_to_children")
 def _(feats: Tensor, parent: Tensor, slot: Tensor, rows: Tensor, starts: Tensor, slots: int) -> Tensor:
     return feats.new_empty(parent.shape[0], feats.shape[1] // slots)
 
@@ -54,12 +58,12 @@ def _remember_parents(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None
 def _parents_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     rows, rest = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
     if ctx.kind != "max":
-        result = _to_children(grad, *rows, ctx.slots if ctx.kind == "place" else 1)
+        result = torch.ops.voxgen.parents_to_children(grad, *rows, ctx.slots if ctx.kind == "place" else 1)
     else:  # equal largest children share the gradient equally
         feats, output = rest
-        winners = feats == _to_children(output, *rows, 1)
-        shares = _to_parents(winners.to(grad.dtype), *rows, 1, "add").clamp_min(1)
-        result = torch.where(winners, _to_children(grad / shares, *rows, 1), 0)
+        winners = feats == torch.ops.voxgen.parents_to_children(output, *rows, 1)
+        shares = torch.ops.voxgen.children_to_parents(winners.to(grad.dtype), *rows, 1, "add").clamp_min(1)
+        result = torch.where(winners, torch.ops.voxgen.parents_to_children(grad / shares, *rows, 1), 0)
     return result, *[None] * 6
 
 
@@ -70,9 +74,9 @@ def _remember_children(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 
 
 def _children_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    result = _to_parents(grad, *ctx.saved_tensors, ctx.slots, "place" if ctx.slots > 1 else "add")
+    result = torch.ops.voxgen.children_to_parents(grad, *ctx.saved_tensors, ctx.slots, "place" if ctx.slots > 1 else "add")
     return result, *[None] * 5
 
 
-_to_parents.register_autograd(_parents_backward, setup_context=_remember_parents)
-_to_children.register_autograd(_children_backward, setup_context=_remember_children)
+torch.library.register_autograd("voxgen::children_to_parents", _parents_backward, setup_context=_remember_parents)
+torch.library.register_autograd("voxgen::parents_to_children", _children_backward, setup_context=_remember_children)
