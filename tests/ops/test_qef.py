@@ -86,7 +86,7 @@ def test_bad_input_is_refused_with_the_reason() -> None:
         solve_box_qef(q[:, :9], low, high)
     with pytest.raises(ShapeError, match=r"low must be \(2, 3\)"):
         solve_box_qef(q, low[:1], high)
-    with pytest.raises(DtypeError, match="high must be .* float32"):
+    with pytest.raises(DtypeError, match=r"high must be .* float32"):
         solve_box_qef(q, low, high.double())
     with pytest.raises(DtypeError, match="q must be"):
         solve_box_qef(q.half(), low.half(), high.half())

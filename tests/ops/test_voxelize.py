@@ -146,7 +146,7 @@ def test_bad_input_is_refused_with_the_reason(change: dict[str, object], error: 
 
 
 def test_a_request_beyond_the_free_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voxgen.core.memory.free_memory", lambda device: 1000)
+    monkeypatch.setattr("voxgen.core.memory.free_memory", lambda device: 100)
     with pytest.raises(CapacityError, match=r"triangle_cells: needs about .* GiB on cpu, and .* are free\. Lower the resolution"):
         triangle_cells(TILTED, ONE, **BOX4)
 

@@ -13,11 +13,10 @@ from numba import njit
 from voxgen.ops.qef._numba import SMALLEST, minimise
 from voxgen.ops.qef._reference import PULL
 from voxgen.ops.voxelize._bricks import BITS, SIDE, VOLUME, corners_in_cells, load_corners
-from voxgen.ops.voxelize._overlap import column_range
+from voxgen.ops.voxelize._overlap import SETUP, box_overlaps, column_open, column_range, overlap_setup
 from voxgen.ops.voxelize._scan import edge_crossings
 
 from ._prepare import FOLD
-from ._touch import SETUP, touch_bounds, touch_setup, touches_cell, touches_column
 from ._walk import next_cell, start_walk
 
 TURNS = 13
@@ -57,20 +56,20 @@ def plane_of(corners, scale):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def add_quadric(row, weight, a, b):
+    """Add a quadric: upper triangle of its 3×3 part, and linear part."""
+    for s in range(6):
+        row[s] += weight * a[s]
+    for s in range(3):
+        row[6 + s] += weight * b[s]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def add_plane(row, weight, m, i, j, k):
     """Add the squared distance to a plane, as a function of the position in the cell (i, j, k)."""
     x, y, z, d = m
     d += x * i + y * j + z * k
-    wx, wy, wz = weight * x, weight * y, weight * z
-    row[0] += wx * x
-    row[1] += wx * y
-    row[2] += wx * z
-    row[3] += wy * y
-    row[4] += wy * z
-    row[5] += wz * z
-    row[6] += wx * d
-    row[7] += wy * d
-    row[8] += wz * d
+    add_quadric(row, weight, (x * x, x * y, x * z, y * y, y * z, z * z), (x * d, y * d, z * d))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -121,6 +120,15 @@ def add_crossings(vertices, faces, size, scale, resolution, closed, items, low, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def touch_bounds(p, axis, size, cells, margin):
+    """(first, end) of the cells along one axis in reach of a triangle p (3, 3): by rounding down if the margin is 0 (compat)."""
+    low, high = min(p[0, axis], p[1, axis], p[2, axis]) / size, max(p[0, axis], p[1, axis], p[2, axis]) / size
+    if margin > 0:
+        return max(int(np.floor(low - margin)), 0), min(int(np.floor(high + margin)) + 1, cells)
+    return max(int(low), 0), min(int(high + p.dtype.type(1)), cells)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def add_face(p, setup, size, margin, resolution, m, weight, low, high, slot, sums):
     """Add the plane m of the triangle p to the active cells that it touches. p, setup and size are of one type."""
     x0, x1 = touch_bounds(p, 0, size[0], resolution[0], margin)
@@ -132,7 +140,7 @@ def add_face(p, setup, size, margin, resolution, m, weight, low, high, slot, sum
     real = setup.dtype.type
     below = (real(-margin) * size[0], real(-margin) * size[1], real(-margin) * size[2])
     above = (size[0] - below[0], size[1] - below[1], size[2] - below[2])
-    if not touch_setup(p, below, above, setup):
+    if not overlap_setup(p, below, above, setup):
         return
     slack = RANGE_SLACK * max(resolution[0], resolution[1], resolution[2])
     reach, offset = (abs(m[0]) + abs(m[1]) + abs(m[2])) / 2, m[3] + (m[0] + m[1] + m[2]) / 2
@@ -140,12 +148,12 @@ def add_face(p, setup, size, margin, resolution, m, weight, low, high, slot, sum
         x = real(i) * size[0]
         for j in range(y0, y1):
             y = real(j) * size[1]
-            if not touches_column(setup, x, y):
+            if not column_open(setup, x, y):
                 continue
             first, end = column_range(m[0], m[1], m[2], offset + reach, offset - reach, slack, i, j, z0, z1)
             for k in range(first, end):
                 n = slot[((i - low[0]) << 2 * BITS) | ((j - low[1]) << BITS) | (k - low[2])]
-                if n >= 0 and touches_cell(setup, x, y, real(k) * size[2]):
+                if n >= 0 and box_overlaps(setup, x, y, real(k) * size[2]):
                     add_plane(sums[n], weight, m, i, j, k)
 
 
@@ -174,8 +182,8 @@ def add_edge(vertices, edge, size, scale, resolution, closed, weight, first, ent
     x = (np.float64(vertices[edge[1], 0]) - vertices[edge[0], 0]) / length
     y = (np.float64(vertices[edge[1], 1]) - vertices[edge[0], 1]) / length
     z = (np.float64(vertices[edge[1], 2]) - vertices[edge[0], 2]) / length
-    a00, a01, a02 = scale[0] * (1 - x * x) * scale[0], -scale[0] * x * y * scale[1], -scale[0] * x * z * scale[2]
-    a11, a12, a22 = scale[1] * (1 - y * y) * scale[1], -scale[1] * y * z * scale[2], scale[2] * (1 - z * z) * scale[2]
+    u, v, w = scale
+    a = (u * (1 - x * x) * u, -u * x * y * v, -u * x * z * w, v * (1 - y * y) * v, -v * y * z * w, w * (1 - z * z) * w)
     px, py, pz = vertices[edge[0], 0] / size[0], vertices[edge[0], 1] / size[1], vertices[edge[0], 2] / size[2]
     for k in range(3):
         cell[k], state[k] = first[k], entry[k]
@@ -183,17 +191,9 @@ def add_edge(vertices, edge, size, scale, resolution, closed, weight, first, ent
     while going and low[0] <= cell[0] < high[0] and low[1] <= cell[1] < high[1] and low[2] <= cell[2] < high[2]:
         n = slot[((cell[0] - low[0]) << 2 * BITS) | ((cell[1] - low[1]) << BITS) | (cell[2] - low[2])]
         if n >= 0:
-            row = sums[n]
             sx, sy, sz = px - cell[0], py - cell[1], pz - cell[2]
-            row[0] += weight * a00
-            row[1] += weight * a01
-            row[2] += weight * a02
-            row[3] += weight * a11
-            row[4] += weight * a12
-            row[5] += weight * a22
-            row[6] -= weight * (a00 * sx + a01 * sy + a02 * sz)
-            row[7] -= weight * (a01 * sx + a11 * sy + a12 * sz)
-            row[8] -= weight * (a02 * sx + a12 * sy + a22 * sz)
+            b = (-a[0] * sx - a[1] * sy - a[2] * sz, -a[1] * sx - a[3] * sy - a[4] * sz, -a[2] * sx - a[4] * sy - a[5] * sz)
+            add_quadric(sums[n], weight, a, b)
         going = next_cell(length, resolution, closed, cell, state, gap, step)
 
 

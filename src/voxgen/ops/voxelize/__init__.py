@@ -15,8 +15,8 @@ from ._prepare import prepare, warn_if_empty
 
 __all__ = ["TriangleCells", "triangle_cells"]
 
-BYTES_A_CROSSING = 250
-"""Peak bytes for each expected crossing of a triangle with a grid edge (about one for each cell of the result)."""
+BYTES_A_CROSSING = {"numba": 100, "torch": 600, "reference": 2000}
+"""Peak extra bytes for each expected crossing of a triangle with a grid edge (about one for each cell of the result)."""
 
 OP = Op(
     "voxelize",
@@ -86,7 +86,9 @@ def triangle_cells(
     """
     where = "triangle_cells"
     scene = prepare(where, vertices, faces, origin, voxel_size, resolution, compat)
-    require_memory(where, int(BYTES_A_CROSSING * scene.crossings), scene.vertices.device, "Lower the resolution.")
-    result = TriangleCells(*OP.run(backend, Call.of(scene.vertices), scene))
+    call = Call.of(scene.vertices)
+    needed = BYTES_A_CROSSING[OP.choose(backend, call).name] * scene.crossings
+    require_memory(where, int(needed), scene.vertices.device, "Lower the resolution.")
+    result = TriangleCells(*OP.run(backend, call, scene))
     warn_if_empty(where, scene, len(result.cells))
     return result

@@ -126,13 +126,14 @@ def _visit_bricks(corners, shape, margin, setup, begin, keys):
         if write:
             keys[begin] = (x0 * shape[1] + y0) * shape[2] + z0
         return 1
-    overlap_setup(corners, margin, setup)
+    low, high = -margin, 1.0 + margin
+    overlap_setup(corners, (low, low, low), (high, high, high), setup)
     count = 0
     for i in range(x0, x1):
         for j in range(y0, y1):
             if not column_open(setup, i, j):
                 continue
-            first, end = column_range(setup[0], setup[1], setup[2], setup[3], setup[4], 1e-12, i, j, z0, z1)
+            first, end = column_range(setup[0], setup[1], setup[2], setup[3], setup[4], 1e-9, i, j, z0, z1)
             for k in range(first, end):
                 if box_overlaps(setup, i, j, k):
                     if write:
