@@ -152,11 +152,14 @@ class Op:
         """Choose an engine and call it."""
         return self.choose(backend, call).load()(*args, **kwargs)
 
-    def engine(self, backend: str, *tensors: Tensor | None) -> Callable[..., Any]:
-        """The function of the engine for these tensors, in a form that `torch.compile` can follow: it asks once and keeps the answer."""
+    def engine(self, backend: str, *tensors: Tensor | None, **facts: Any) -> Callable[..., Any]:
+        """The function of the engine for these tensors, in a form that `torch.compile` can follow: it asks once and keeps the answer.
+
+        Facts must be plain values: numbers, strings, tuples of them.
+        """
         present = [t for t in tensors if t is not None]
         wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in present)
-        name = _choose_and_load(self.name, backend, present[0].device.type, present[0].dtype, wants_gradient)
+        name = _choose_and_load(self.name, backend, present[0].device.type, present[0].dtype, wants_gradient, tuple(facts.items()))
         return _LOADED[self.name, name]
 
     def explain(self, call: Call) -> str:
@@ -176,9 +179,11 @@ _LOADED: dict[tuple[str, str], Callable[..., Any]] = {}
 """Functions of engines by op and engine, filled at first use."""
 
 
-def _choose_and_load(op: str, backend: str, device: str, dtype: torch.dtype, requires_grad: bool) -> str:
+def _choose_and_load(
+    op: str, backend: str, device: str, dtype: torch.dtype, requires_grad: bool, facts: tuple[tuple[str, Any], ...]
+) -> str:
     """Name of the engine, which is in `_LOADED` then. All arguments are plain values, which a compiler knows."""
-    chosen = OPS[op].choose(backend, Call(torch.device(device), dtype, requires_grad))
+    chosen = OPS[op].choose(backend, Call(torch.device(device), dtype, requires_grad, dict(facts)))
     _LOADED.setdefault((op, chosen.name), chosen.load())
     return chosen.name
 

@@ -9,8 +9,10 @@ from torch import Tensor
 from voxgen.core.aliases import Feats
 from voxgen.core.checks import FLOATS, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, ShapeError
-from voxgen.ops._registry import Backend, Op, cpu_only, float_types, triton_device
+from voxgen.ops._registry import Backend, Op, cpu_only, float_types, module, triton_device
 from voxgen.ops.neighbors import NeighborTable
+
+from ._adapters import spconv_serves, torchsparse_serves
 
 CONV = Op(
     "conv",
@@ -18,6 +20,8 @@ CONV = Op(
         Backend("numba", "voxgen.ops.conv._numba:conv", (cpu_only, float_types(torch.float32, torch.float16, torch.bfloat16))),
         Backend("triton", "voxgen.ops.conv._triton:conv", (triton_device, float_types(torch.float32, torch.float16, torch.bfloat16))),
         Backend("torch", "voxgen.ops.conv._torch:conv"),
+        Backend("spconv", "voxgen.ops.conv._spconv:conv", (module("spconv"), spconv_serves)),
+        Backend("torchsparse", "voxgen.ops.conv._torchsparse:conv", (module("torchsparse"), torchsparse_serves)),
         Backend("reference", "voxgen.ops.conv._reference:conv"),
     ],
 )
@@ -80,7 +84,7 @@ def sparse_conv(
         )
     if 0 in weight.shape:
         raise ShapeError(f"{where}: there must be at least one input and one output channel; weight is {tuple(weight.shape)}.")
-    return CONV.engine(backend, feats, weight, bias)(feats, weight, bias, table)
+    return CONV.engine(backend, feats, weight, bias, **table.facts)(feats, weight, bias, table)
 
 
 _WEIGHT_HINT = "(K, ci, co): K offsets, x slowest; voxgen.ops.conv.layouts converts other layouts."

@@ -55,6 +55,12 @@ class NeighborTable:
     def device(self) -> torch.device:
         return self.relation.forward.device
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a backend may look at before it accepts a convolution on this table."""
+        own = self.is_symmetric and self.out_grid is self.in_grid and not self.is_transposed
+        return {"submanifold": own, "dilation": self.key.dilation, "volume": self.volume}
+
     def __len__(self) -> int:
         return len(self.out_grid)
 

@@ -57,7 +57,7 @@ def _case(dtype: torch.dtype, name: str, grid: VoxelGrid, channels_in: int, chan
         moved = neighbor_table(fresh(grid).to(given["feats"].device), **options)
         return {"out": sparse_conv(given["feats"], given["weight"], given.get("bias"), moved, backend=backend)}
 
-    return Case(name, inputs, run, gradients=tuple(inputs))
+    return Case(name, inputs, run, gradients=tuple(inputs), facts=table.facts)
 
 
 def _spread(count: int) -> Tensor:
