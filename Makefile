@@ -5,6 +5,8 @@ TORCH  ?= torch==2.13.0
 PYTHON ?= python3
 VENV   ?= .venv
 MESH   ?=
+# Processes that run the tests.
+JOBS   ?= 2
 OUT    ?= out
 
 BIN := $(VENV)/bin
@@ -34,7 +36,7 @@ demo: $(VENV)/.base      ## turn a mesh into every representation and back (MESH
 	$(BIN)/python -m voxgen.demo $(if $(MESH),"$(MESH)") --out "$(OUT)"
 
 test: $(VENV)/.dev       ## the whole CPU test suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev       ## ruff: rules and formatting
 	$(BIN)/ruff check .

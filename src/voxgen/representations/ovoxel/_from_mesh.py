@@ -143,7 +143,7 @@ def from_mesh(
 def _place(mesh: TriMesh, cells: Int3, frame: Frame | str, keep_world: bool) -> tuple[TriMesh, Frame, Frame]:
     """The mesh to voxelise, the frame to do it in, and the frame to store.
 
-    "fit" works in the unit cube with the original's float32 arithmetic, and stores the frame that leads back.
+    "fit" works in the unit cube, in float64 rounded to float32, and stores the frame that leads back.
     """
     if isinstance(frame, Frame):
         return mesh, frame, frame
@@ -153,17 +153,17 @@ def _place(mesh: TriMesh, cells: Int3, frame: Frame | str, keep_world: bool) -> 
         raise RangeError(
             f"OVoxel.from_mesh: frame='fit' makes a cube and needs one resolution for all axes; got {cells}. Give a Frame.box."
         )
-    v = mesh.vertices.float()
-    low, high = (b.float() for b in mesh.bounds())
+    v = mesh.vertices.double()
+    low, high = (b.double() for b in mesh.bounds())
     middle, extent = (low + high) / 2, (high - low).max()
     if float(extent) == 0:
         raise MeshError("OVoxel.from_mesh: mesh must have an extent to be fitted to a cube; all its vertices are one point.")
-    scale = torch.tensor(FIT_SCALE, dtype=torch.float32) / extent
+    scale = FIT_SCALE / extent
     unit = Frame.unit(cells, mesh.up)
-    placed = mesh.replace(vertices=(v - middle) * scale)
+    placed = mesh.replace(vertices=((v - middle) * scale).float())
     if not keep_world:
         return placed, unit, unit
-    side = 1 / float(scale.double())
+    side = 1 / float(scale)
     origin = tuple(float(m) - side / 2 for m in middle)
     return placed, unit, Frame(cast(Float3, origin), (side / cells[0], side / cells[0], side / cells[0]), mesh.up)
 
