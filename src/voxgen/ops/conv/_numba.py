@@ -21,6 +21,8 @@ from ._tile import (
     LANES,
     ROWS,
     WIDTH,
+    copy_panel_narrow,
+    copy_panel_wide,
     list_pairs,
     multiply_rows_narrow,
     multiply_rows_wide,
@@ -73,9 +75,9 @@ def _multiply(feats: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor,
         start[:channels] = bias
     out = torch.empty(n_out, channels + padded)
     if out.numel():
-        columns = torch.nn.functional.pad(weight.float(), (0, padded)).contiguous()
+        columns = _pad(weight, padded)
         groups = -(-out.shape[1] // GROUP)
-        _fill(_rows(feats), columns.numpy(), table.numpy(), mirrored, start.numpy(), out.numpy(), _chunk(n_out, groups))
+        _fill(_pad(feats, 0).numpy(), columns.numpy(), table.numpy(), mirrored, start.numpy(), out.numpy(), _chunk(n_out, groups))
     return out[:, :channels].contiguous()
 
 
@@ -88,14 +90,15 @@ def _weight_gradient(feats: Tensor, grad: Tensor, table: Tensor) -> Tensor:
     slabs = max(1, min(-(-PIECES // blocks), room, len(table) // PAIR_CHUNK))
     partial = torch.zeros(slabs, volume, channels_in, channels_out + padded)
     if partial.numel() and len(table):
-        right = torch.nn.functional.pad(grad.float(), (0, padded)).contiguous()
-        _add_products(_rows(feats), right.numpy(), table.numpy(), partial.numpy())
+        _add_products(_pad(feats, 0).numpy(), _pad(grad, padded).numpy(), table.numpy(), partial.numpy())
     total = partial[0] if slabs == 1 else partial.sum(0)
     return total[..., :channels_out].contiguous()
 
 
-def _rows(feats: Tensor) -> np.ndarray:
-    return feats.detach().float().contiguous().numpy()
+def _pad(values: Tensor, columns: int) -> Tensor:
+    """In float32, with as many zero columns more; the tensor itself where that changes nothing."""
+    wide = values.float()
+    return (torch.nn.functional.pad(wide, (0, columns)) if columns else wide).contiguous()
 
 
 def _chunk(n_out: int, groups: int) -> int:
@@ -121,9 +124,8 @@ def _fill(feats, weight, table, mirrored, start, out, chunk):  # pyright: ignore
         nothing = np.zeros(channels, dtype=np.float32)  # a tile is filled up with rows that add zero to no output
         nowhere = np.zeros(columns, dtype=np.float32)
         panel = np.empty(DEPTH * WIDTH, dtype=np.float32)
-        for row in range(first, last):
-            for column in range(left, right):
-                out[row, column] = start[column]
+        for column in range(left, right, LANES):
+            copy_panel_narrow(start[column:].ctypes.data, 0, last - first, out[first, column:].ctypes.data, 4 * columns)
         for k in range(volume):
             entry = volume - 1 - k if mirrored else k
             pairs = _list_pairs(feats, table, out, entry, first, last, sources, targets)
@@ -148,10 +150,12 @@ def _add_panel(weight, k, top, depth, column, right, sources, targets, pairs, pa
         if width == weight.shape[2]:
             weights = weight[k, top:].ctypes.data
         else:
-            for i in range(depth):
-                for j in range(width):
-                    panel[i * width + j] = weight[k, top + i, begin + j]
+            source, step = weight[k, top, begin:].ctypes.data, 4 * weight.shape[2]
             weights = panel.ctypes.data
+            if wide:
+                copy_panel_wide(source, step, depth, weights, 4 * width)
+            else:
+                copy_panel_narrow(source, step, depth, weights, 4 * width)
         for tile in range(0, pairs, ROWS):
             source, target = sources.ctypes.data + 8 * tile, targets.ctypes.data + 8 * tile
             if wide:

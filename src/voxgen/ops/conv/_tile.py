@@ -152,6 +152,36 @@ def _outer_tile(rows: int, vectors: int) -> Any:
     return add_outer_products
 
 
+def _panel_copy(vectors: int) -> Any:
+    @intrinsic
+    def copy_panel(_context, source, source_step, rows, target, target_step):  # pyright: ignore
+        """Copy rows of vectors · LANES floats; the steps are bytes from one row to the next; rows > 0."""
+
+        def generate(context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
+            source, source_step, rows, target, target_step = arguments
+            before = builder.block
+            body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
+            builder.branch(body)
+            builder.position_at_end(body)
+            row, line, place = (builder.phi(_I64) for _ in range(3))
+            for value, start in ((row, _int(0)), (line, source), (place, target)):
+                value.add_incoming(start, before)
+            for v in range(vectors):
+                shift = _int(4 * LANES * v)
+                _store(builder, _load(builder, builder.add(line, shift)), builder.add(place, shift))
+            following = builder.add(row, _int(1))
+            steps = ((row, following), (line, builder.add(line, source_step)), (place, builder.add(place, target_step)))
+            for value, update in steps:
+                value.add_incoming(update, body)
+            builder.cbranch(builder.icmp_signed("<", following, rows), body, after)
+            builder.position_at_end(after)
+            return context.get_dummy_value()
+
+        return types.void(*([types.int64] * 5)), generate
+
+    return copy_panel
+
+
 def _pair_list() -> Any:
     @intrinsic
     def list_pairs(_context, entries, step, rows, left_start, left_step, right_start, right_step, lefts, rights):  # pyright: ignore
@@ -192,6 +222,8 @@ def _pair_list() -> Any:
 
 
 list_pairs = _pair_list()
+copy_panel_wide = _panel_copy(VECTORS)
+copy_panel_narrow = _panel_copy(1)
 multiply_rows_wide = _row_tile(VECTORS)
 multiply_rows_narrow = _row_tile(1)
 outer_wide = _outer_tile(ROWS, VECTORS)
