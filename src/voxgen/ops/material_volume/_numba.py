@@ -25,6 +25,7 @@ from voxgen.ops.voxelize._bricks import (
 from voxgen.ops.voxelize._numba import triangle_cells
 from voxgen.ops.voxelize._prepare import Scene
 
+from ._evaluate import CANCELLED
 from ._numba_look import READ, cross, length, look, look_normal, new_plan, plan_columns, plan_textures, read_textures
 from ._numba_pieces import CORNERS, cut_to_slab, reach
 from ._numba_trellis2 import add_pairs
@@ -43,22 +44,31 @@ STEPS = 50
 def material_volume(scene: Scene, shading: Shading, compat: str | None, progress: bool) -> MaterialVolume:
     """See `voxgen.ops.material_volume.material_volume`."""
     cells, triangle, row = triangle_cells(scene)
-    tables = flatten(shading)
+    texels, looks, corners = flatten(shading)
     places = columns_of(shading.channels)
     result = np.zeros((len(cells), sum(CHANNELS[name] for name in places)), np.float32)
-    mesh = (scene.vertices.numpy(), scene.faces.numpy(), scene.voxel_size)
+    mesh, touched, offset = (scene.vertices.numpy(), scene.faces.numpy(), scene.voxel_size), cells.numpy(), shading.mip_offset
     if compat:
+        pairs = triangle.numpy()
         bounds = torch.searchsorted(row, torch.arange(len(cells) + 1, dtype=torch.int32)).numpy()
-        pairs = (cells.numpy(), triangle.numpy(), bounds, shading.mip_offset)
-        _on_threads(lambda *part: add_pairs(mesh, *tables, *pairs, *part, result), len(cells), progress)
+
+        def work(begin: int, end: int, step: int) -> None:
+            add_pairs(mesh, texels, looks, corners, touched, pairs, bounds, offset, begin, end, step, result)
+
+        _on_threads(work, len(cells), progress)
     else:
         del triangle, row
-        mine = group_by_brick(_brick_of(cells.numpy(), scene.resolution), np.arange(len(cells), dtype=np.int32), scene.resolution)
+        mine = group_by_brick(_brick_of(touched, scene.resolution), np.arange(len(cells), dtype=np.int32), scene.resolution)
         theirs = bin_triangles(scene)
         match = np.searchsorted(_flat(theirs.bricks, scene.resolution), _flat(mine.bricks, scene.resolution))
-        options = (shading.mip_offset, rescue_margin(scene), _kinds(shading))
-        bricks = (cells.numpy(), mine, theirs, match, *options)
-        _on_threads(lambda *part: _do_bricks(mesh, *tables, *bricks, *part, result), len(match), progress)
+        rescue, kinds = rescue_margin(scene), _kinds(shading)
+
+        def work(begin: int, end: int, step: int) -> None:
+            _do_bricks(
+                mesh, texels, looks, corners, touched, mine, theirs, match, offset, rescue, kinds, begin, end, step, result
+            )  # fmt: skip
+
+        _on_threads(work, len(match), progress)
     found = torch.from_numpy(result)
     return MaterialVolume(cells, {name: found[:, place].contiguous() for name, place in places.items()})
 
@@ -139,6 +149,7 @@ def _scratch():
         new_plan(),
         np.empty(READ, np.float64),
         np.empty(READ, np.float64),
+        np.empty(READ, np.float64),
         np.empty((6, 3), np.float64),
     )
 
@@ -147,7 +158,7 @@ def _scratch():
 def _add_triangles(mesh, texels, looks, corner_values, brick, items, offset, grow, local, scratch, sums):
     """Add, for each triangle, its part in each cell of the brick that `local` gives a row of `sums`."""
     vertices, faces, size = mesh
-    world, corners, polygons, plan, read, values, edges = scratch
+    world, corners, polygons, plan, taps, read, values, edges = scratch
     margin = grow + MARGIN
     width = sums.shape[1] - 1
     columns = width if len(corner_values.normals) == 0 else width - 3
@@ -180,7 +191,7 @@ def _add_triangles(mesh, texels, looks, corner_values, brick, items, offset, gro
                             edges[0, a], edges[1, a] = world[1, a] - world[0, a], world[2, a] - world[0, a]
                         cross(edges[0], edges[1], edges[2])
                         double_area = length(edges[2]) + SLIVER * max(size[0], size[1], size[2]) ** 2
-                        plan_textures(texels, begin_lookup, end_lookup, corner_values.uv, c0, c1, c2, offset, plan)
+                        plan_textures(texels, begin_lookup, end_lookup, corner_values.uv, c0, c1, c2, edges, offset, plan)
                         plan_columns(looks, surface, corner_values.rows, c0, c1, c2, columns, plan)
                     for m in range(1, count - 1):
                         p1, p2 = polygons[part, 0, 0], polygons[part, 0, 1]
@@ -188,7 +199,8 @@ def _add_triangles(mesh, texels, looks, corner_values, brick, items, offset, gro
                         r1, r2 = polygons[part, m + 1, 0], polygons[part, m + 1, 1]
                         share = abs((q1 - p1) * (r2 - p2) - (q2 - p2) * (r1 - p1)) / 2
                         b1, b2 = (p1 + q1 + r1) / 3, (p2 + q2 + r2) / 3
-                        read_textures(texels, begin_lookup, end_lookup, plan, b1, b2, share, read)
+                        piece = (p1, p2, q1, q2, r1, r2)
+                        read_textures(texels, begin_lookup, end_lookup, plan, piece, share, taps, read)
                         look(looks, surface, plan, columns, b1, b2, read, values)
                         if columns < width:
                             bumps = looks.bumps
@@ -207,8 +219,9 @@ def _finish(sums, kinds, result):
     while c < width:
         if kinds[c] == 2:
             x, y, z = sums[c] / sums[width], sums[c + 1] / sums[width], sums[c + 2] / sums[width]
-            length = max(math.sqrt(x * x + y * y + z * z), 1e-12)
-            result[c], result[c + 1], result[c + 2] = x / length, y / length, z / length
+            size = math.sqrt(x * x + y * y + z * z)
+            scale = 1 / size if size > CANCELLED else 0.0
+            result[c], result[c + 1], result[c + 2] = x * scale, y * scale, z * scale
             c += 3
             continue
         value = min(max(sums[c] / sums[width], 0.0), 1.0)

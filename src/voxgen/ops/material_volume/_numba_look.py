@@ -10,7 +10,7 @@ from numba import njit
 
 from voxgen.ops.texture._numba import add_lookup
 
-from ._evaluate import SHARPEN, TILE_SLACK
+from ._evaluate import CANCELLED, ROUND_UP, SHARPEN, TAPS, TILE_SLACK
 
 READ = 16
 """Room for the texture values of one surface, and for the columns of a result: 12 at most."""
@@ -22,13 +22,14 @@ class Plan(NamedTuple):
     """What depends on a triangle only, worked out once for all its pieces.
 
     wrap: (LOOKUPS, 2) codes.   uv: (LOOKUPS, 2, 3), value at the first corner and change along b1 and b2.   level: (LOOKUPS,),
-    level of a lookup that covers the unit of area in (b1, b2).   line, tint: (READ, 3), the two factors of each column, as
-    value at the first corner and change.
+    level of a lookup that covers the unit of area in (b1, b2).   stretch: (LOOKUPS, 3), `_evaluate.anisotropy`.
+    line, tint: (READ, 3), the two factors of each column, as value at the first corner and change.
     """
 
     wrap: np.ndarray
     uv: np.ndarray
     level: np.ndarray
+    stretch: np.ndarray
     line: np.ndarray
     tint: np.ndarray
 
@@ -39,13 +40,14 @@ def new_plan():
         np.empty((LOOKUPS, 2), np.int64),
         np.empty((LOOKUPS, 2, 3), np.float64),
         np.empty(LOOKUPS, np.float64),
+        np.empty((LOOKUPS, 3), np.float64),
         np.empty((READ, 3), np.float64),
         np.empty((READ, 3), np.float64),
     )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def plan_textures(texels, begin, end, uv_sets, c0, c1, c2, offset, plan):
+def plan_textures(texels, begin, end, uv_sets, c0, c1, c2, edges, offset, plan):
     """Fill the plan for lookups begin..end on a triangle with vertices c0, c1, c2; offset: added to levels."""
     for i in range(begin, end):
         own, uv_set, first = i - begin, texels.lookups[i, 7], texels.lookups[i, 0]
@@ -59,8 +61,36 @@ def plan_textures(texels, begin, end, uv_sets, c0, c1, c2, offset, plan):
                 low = 0
             plan.uv[own, k, 0], plan.uv[own, k, 1], plan.uv[own, k, 2] = a - low, b - a, c - a
         u, v = plan.uv[own, 0], plan.uv[own, 1]
-        covered = abs(u[1] * v[2] - v[1] * u[2]) * (texels.levels[first, 1] * texels.levels[first, 2])
-        plan.level[own] = 0.5 * math.log2(covered) - SHARPEN + offset
+        height, width = texels.levels[first, 1], texels.levels[first, 2]
+        plan.level[own] = 0.5 * math.log2(abs(u[1] * v[2] - v[1] * u[2]) * (width * height)) - SHARPEN + offset
+        _plan_stretch(edges, u[1] * width, v[1] * height, u[2] * width, v[2] * height, plan.stretch[own])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _plan_stretch(edges, x1, y1, x2, y2, out):
+    """`_evaluate.anisotropy` of edges in the world and in the image."""
+    g11, g12, g22 = 0.0, 0.0, 0.0
+    for k in range(3):
+        g11 += edges[0, k] * edges[0, k]
+        g12 += edges[0, k] * edges[1, k]
+        g22 += edges[1, k] * edges[1, k]
+    a11, a12, a22 = x1 * x1 + y1 * y1, x1 * x2 + y1 * y2, x2 * x2 + y2 * y2
+    area, texel_area = g11 * g22 - g12 * g12, a11 * a22 - a12 * a12
+    out[0], out[1], out[2] = 1.0, 0.0, 0.0
+    if not (area > 0 and texel_area > 0):
+        return
+    half = (a11 * g22 + a22 * g11 - 2 * a12 * g12) / 2
+    largest = half + math.sqrt(max(half * half - area * texel_area, 0.0))
+    stretch = largest / math.sqrt(area * texel_area)
+    if not stretch > 1:
+        return
+    out[0] = min(stretch, 1e6)
+    scale = largest / area
+    mixed = scale * g12 - a12
+    if abs(mixed) + abs(a11 - scale * g11) >= abs(a22 - scale * g22) + abs(mixed):
+        out[1], out[2] = mixed, a11 - scale * g11
+    else:
+        out[1], out[2] = a22 - scale * g22, mixed
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -79,14 +109,55 @@ def plan_columns(looks, surface, vertex_rows, c0, c1, c2, columns, plan):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def read_textures(texels, begin, end, plan, b1, b2, share, read):
-    """Fill `read` with the texture values at one piece; share: its area in the plane of (b1, b2)."""
+def read_textures(texels, begin, end, plan, piece, share, tap, read):
+    """Fill `read` with the texture values at one piece.
+
+    Args:
+        piece: its corners p, q, r as (p1, p2, q1, q2, r1, r2).   share: its area in the plane of (b1, b2).
+        tap: scratch like `read`.
+    """
     sharpness = 0.5 * math.log2(share)
+    p1, p2, q1, q2, r1, r2 = piece
+    b1, b2 = (p1 + q1 + r1) / 3, (p2 + q2 + r2) / 3
     for i in range(begin, end):
         own = i - begin
-        u = plan.uv[own, 0, 0] + (b1 * plan.uv[own, 0, 1] + b2 * plan.uv[own, 0, 2])
-        v = plan.uv[own, 1, 0] + (b1 * plan.uv[own, 1, 1] + b2 * plan.uv[own, 1, 2])
-        read_texture(texels, i, plan.level[own] + sharpness, u, v, plan.wrap[own, 0], plan.wrap[own, 1], read)
+        level, stretch = plan.level[own] + sharpness, plan.stretch[own, 0]
+        taps = max(1, min(math.floor(stretch + ROUND_UP), TAPS))
+        longer = 0.5 * math.log2(stretch) if taps > 1 else 0.0
+        if taps == 1 or not (level + longer > 0 and share > 0) or texels.lookups[i, 8] != 0:
+            _read_at(texels, i, own, plan, level, b1, b2, read)
+            continue
+        level += max(longer - math.log2(taps), -longer)
+        first, second = plan.stretch[own, 1], plan.stretch[own, 2]
+        enters, leaves = _chord(piece, first, second)
+        place, channels = texels.lookups[i, 9], texels.lookups[i, 2]
+        for c in range(channels):
+            tap[place + c] = 0.0
+        for k in range(taps):
+            along = enters + (k + 0.5) / taps * (leaves - enters)
+            _read_at(texels, i, own, plan, level, b1 + along * first, b2 + along * second, read)
+            for c in range(channels):
+                tap[place + c] += read[place + c] / taps
+        for c in range(channels):
+            read[place + c] = tap[place + c]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _read_at(texels, i, own, plan, level, b1, b2, read):
+    u = plan.uv[own, 0, 0] + (b1 * plan.uv[own, 0, 1] + b2 * plan.uv[own, 0, 2])
+    v = plan.uv[own, 1, 0] + (b1 * plan.uv[own, 1, 1] + b2 * plan.uv[own, 1, 2])
+    read_texture(texels, i, level, u, v, plan.wrap[own, 0], plan.wrap[own, 1], read)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _chord(piece, first, second):
+    """Where the line from a piece's centroid enters and leaves the piece, as multiples of the direction (first, second)."""
+    p1, p2, q1, q2, r1, r2 = piece
+    u1, u2, v1, v2 = q1 - p1, q2 - p2, r1 - p1, r2 - p2
+    area = u1 * v2 - u2 * v1
+    g1, g2 = (first * v2 - second * v1) / area, (u1 * second - u2 * first) / area
+    g0 = -g1 - g2
+    return -1 / (3 * max(g0, g1, g2)), 1 / (3 * max(-g0, -g1, -g2))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -139,7 +210,7 @@ def look_normal(bumps, corners, surface, c0, c1, c2, b1, b2, edges, read, out, v
     b0 = 1 - (b1 + b2)
     for k in range(3):
         n[k] = corners.normals[c0, k] * b0 + corners.normals[c1, k] * b1 + corners.normals[c2, k] * b2
-    if not length(n) > 1e-6:
+    if not length(n) > CANCELLED:
         cross(e1, e2, n)
     normalize(n)
     place, uv_set = int(bumps[surface, 0]), int(bumps[surface, 1])
@@ -160,7 +231,7 @@ def look_normal(bumps, corners, surface, c0, c1, c2, b1, b2, edges, read, out, v
             x, y, z = scale * (read[place] * 2 - 1), scale * (read[place + 1] * 2 - 1), read[place + 2] * 2 - 1
             for k in range(3):
                 b[k] = x * t[k] + y * (side * b[k]) + z * n[k]
-            if length(b) > 1e-6:
+            if length(b) > CANCELLED:
                 normalize(b)
                 n = b
     for k in range(3):

@@ -45,7 +45,8 @@ def totals(values: Tensor, weights: Tensor, row: Tensor, count: int) -> tuple[Te
 
 def all_pieces(scene: Scene, cells: Tensor, grow: float) -> Pieces:
     """Cut every triangle by every cell, grown by `grow`, that its bounding box reaches."""
-    found: list[tuple[int, int, float, float, float]] = []
+    pairs: list[tuple[int, int]] = []
+    corners: list[tuple[Point, Point, Point]] = []
     for triangle, corner in enumerate(scene.cell_corners()):
         reached = ((cells - grow <= corner.amax(0)) & (cells + 1 + grow >= corner.amin(0))).all(1)
         edges = (corner[1:] - corner[0]).tolist()
@@ -53,11 +54,10 @@ def all_pieces(scene: Scene, cells: Tensor, grow: float) -> Pieces:
             offset = (corner[0] - cells[row]).tolist()
             polygon = part_in_cell(offset, edges, grow)
             for second, third in itertools.pairwise(polygon[1:]):
-                piece = (polygon[0], second, third)
-                b1, b2 = (sum(p[k] for p in piece) / 3 for k in range(2))
-                found.append((triangle, row, b1, b2, area(*piece)))
-    table = torch.tensor(found, dtype=torch.float64, device=cells.device).reshape(-1, 5)
-    return Pieces(table[:, 0].long(), table[:, 1].long(), table[:, 2:4], table[:, 4])
+                pairs.append((triangle, row))
+                corners.append((polygon[0], second, third))
+    table = torch.tensor(pairs, device=cells.device).reshape(-1, 2).long()
+    return Pieces(table[:, 0], table[:, 1], torch.tensor(corners, dtype=torch.float64, device=cells.device).reshape(-1, 3, 2))
 
 
 def part_in_cell(offset: list[float], edges: list[list[float]], grow: float) -> list[Point]:
@@ -76,8 +76,3 @@ def part_in_cell(offset: list[float], edges: list[list[float]], grow: float) -> 
                     cut.append(point)
             polygon = cut
     return polygon
-
-
-def area(p: Point, q: Point, r: Point) -> float:
-    """Area of a triangle in the plane."""
-    return abs((q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])) / 2

@@ -2,7 +2,8 @@
 
 A triangle with corners p0, p1, p2 is the set p0 + b1 (p1 − p0) + b2 (p2 − p0). Its part inside a cell is a convex polygon
 in the plane of (b1, b2), cut into a fan of triangles from its first corner; each of these is one piece: a share of the
-surface's area, and one lookup at its centroid over as many texels as it covers.
+surface's area, looked up at its centroid over as many texels as it covers (or, where texels are long and thin on the surface,
+at several points along the line through its centroid that crosses most of them).
 """
 
 from __future__ import annotations
@@ -21,14 +22,23 @@ SLIVER = 1e-9
 class Pieces(NamedTuple):
     """(s,) pieces of the surface.
 
-    triangle: int64.   row: int64, of the cell.   b: (s, 2) float64, where in the triangle.   share: float64, area in the
-    plane of (b1, b2); the whole triangle has 1/2.
+    triangle: int64.   row: int64, of the cell.   corners: (s, 3, 2) float64, in the plane of (b1, b2).
     """
 
     triangle: Tensor
     row: Tensor
-    b: Tensor
-    share: Tensor
+    corners: Tensor
+
+    @property
+    def b(self) -> Tensor:
+        """(s, 2) centroids."""
+        return self.corners.mean(1)
+
+    @property
+    def share(self) -> Tensor:
+        """(s,) areas in the plane of (b1, b2); the whole triangle has 1/2."""
+        first, second = self.corners[:, 1] - self.corners[:, 0], self.corners[:, 2] - self.corners[:, 0]
+        return (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]).abs() / 2
 
 
 def rescue_margin(scene: Scene) -> float:

@@ -97,6 +97,8 @@ def overlap_candidates(scene: Scene, keys: Tensor, grow: float) -> Iterator[tupl
     Each triangle is seen along the axis that its normal is nearest to; for each column of cells under its bounding
     rectangle, the cells that its plane passes are listed.
     """
+    if len(keys) == 0:
+        return
     corners = scene.cell_corners()
     limit = torch.tensor(scene.resolution, device=keys.device)
     slack = grow + 1e-6
@@ -140,11 +142,9 @@ def cut(scene: Scene, cells: Tensor, triangle: Tensor, row: Tensor, grow: float)
         for inward, wall in ((1.0, -grow), (-1.0, 1 + grow)):
             along = polygon[:, :, 0] * first[:, axis, None] + polygon[:, :, 1] * second[:, axis, None]
             polygon, count = _cut_by_line(polygon, count, inward * ((offset[:, axis, None] - wall) + along))
-    a, b, c = polygon[:, :1], polygon[:, 1:-1], polygon[:, 2:]
-    u, v = b - a, c - a
-    share = (u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]).abs() / 2
-    pair, fan = (torch.arange(share.shape[1], device=row.device) + 2 < count[:, None]).nonzero(as_tuple=True)
-    return Pieces(triangle[pair], row[pair], ((a + b + c) / 3)[pair, fan], share[pair, fan])
+    pair, fan = (torch.arange(polygon.shape[1] - 2, device=row.device) + 2 < count[:, None]).nonzero(as_tuple=True)
+    corners = torch.stack((polygon[pair, 0], polygon[pair, fan + 1], polygon[pair, fan + 2]), 1)
+    return Pieces(triangle[pair], row[pair], corners)
 
 
 def _cut_by_line(polygon: Tensor, count: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
