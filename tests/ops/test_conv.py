@@ -22,7 +22,7 @@ from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts 
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import BackendUnavailable, DeviceError, DtypeError, ShapeError
 from voxgen.ops._registry import use_backend
-from voxgen.ops.conv import sparse_conv
+from voxgen.ops.conv import _numba, sparse_conv
 from voxgen.ops.conv.layouts import from_layout, to_layout
 from voxgen.ops.grid_sets import children
 from voxgen.ops.neighbors import neighbor_table
@@ -205,6 +205,15 @@ def test_result_does_not_depend_on_threads() -> None:
         assert all(torch.equal(a, b) for a, b in zip(run(), several, strict=True))
     finally:
         numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 150, 1000])
+def test_result_does_not_depend_on_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = neighbor_table(random_grid((90, 0, 60), 9))
+    tensors = operands(table, 24, 40)
+    expected = conv(tensors, table, "numba")
+    monkeypatch.setattr(_numba, "_chunk", lambda *_: chunk)
+    assert torch.equal(conv(tensors, table, "numba"), expected)
 
 
 @pytest.mark.parametrize("engine", ["numba", "torch"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from voxgen.core import VoxelGrid
-from voxgen.core.errors import BackendUnavailable, DeviceError, FrameError, RangeError
+from voxgen.core.errors import BackendUnavailable, CapacityError, DeviceError, FrameError, RangeError
 from voxgen.ops.neighbors import neighbor_table
 from voxgen.testing.grids import fresh, full_grid, random_grid
 
@@ -153,5 +153,7 @@ def test_bad_input() -> None:
         neighbor_table(grid, stride=2, out_grid=random_grid((4,), 8))
     with pytest.raises(DeviceError):
         neighbor_table(grid, out_grid=random_grid((4,), 8).to("meta"))
+    with pytest.raises(CapacityError, match="smaller kernel_size"):
+        neighbor_table(grid, kernel_size=65535)
     with pytest.raises(BackendUnavailable, match="numba: ready"):
         neighbor_table(grid, backend="cuda")

@@ -10,6 +10,7 @@ from voxgen.core.aliases import Int3
 from voxgen.core.checks import require_same_device
 from voxgen.core.errors import CapacityError, RangeError
 from voxgen.core.grid import VoxelGrid
+from voxgen.core.memory import require_memory
 from voxgen.ops._registry import Backend, Call, Op, cpu_only
 from voxgen.ops.lookup import MAX_ROWS
 
@@ -66,7 +67,8 @@ def neighbor_table(
     Raises:
         RangeError: an even kernel_size that is not the stride; a size, stride or dilation below 1; a footprint of which
             no window fits; an out_grid of another batch size.   FrameError: an out_grid whose frame does not fit the
-            stride.   DeviceError: grids on different devices.   CapacityError: 2³¹ cells or more.
+            stride.   DeviceError: grids on different devices.   CapacityError: 2³¹ cells or more, or a
+        table for which there is no memory.
     Empty grids and samples are legal.   Batch: neighbours are of one sample.
     Memory: 4 · n_out · K bytes; the transposed rows of a strided table as much again, once a gradient asks for them.
     Source: `sparse convolution` as in TRELLIS.2's and spconv's submanifold layers; differences: none.
@@ -97,6 +99,8 @@ def neighbor_table(
 
 
 def _build(engine: Backend, grid: VoxelGrid, outputs: VoxelGrid, key: NeighborKey) -> Relation:
+    remedy = "Use a smaller kernel_size, or split the batch."
+    require_memory("neighbor_table", 4 * len(outputs) * key.volume, grid.device, remedy)
     return Relation(engine.load()(grid, outputs, key), len(grid), symmetric=outputs is grid and key.is_centered)
 
 
