@@ -149,8 +149,8 @@ def layers(
     return calls, work
 
 
-def spconv_forward(table: NeighborTable, feats: Tensor, weight: Tensor) -> Callable[[], Tensor]:
-    """The same layer by spconv's native algorithm, its pair lists made beforehand.
+def against_spconv(table: NeighborTable, feats: Tensor, weight: Tensor) -> dict[str, Callable[[], object]]:
+    """The same layer by spconv's native algorithm, with pair lists made beforehand, and with them to make; and ours likewise.
 
     Its result is checked with one thread: with several its CPU build (2.3.8) adds to one row from two threads at a time, and
     some rows come out wrong.
@@ -170,11 +170,16 @@ def spconv_forward(table: NeighborTable, feats: Tensor, weight: Tensor) -> Calla
         raise RuntimeError(f"spconv and voxgen disagree by {float(gap):.2g}")
     ready = known.replace_feature(feats)  # the pair lists are in its cache
 
-    def run() -> Tensor:
+    def theirs(new: bool) -> object:
+        tensor = spconv.SparseConvTensor(feats, grid.coords, list(grid.resolution), grid.batch_size) if new else ready
         with torch.no_grad():
-            return layer(ready).features
+            return layer(tensor).features
 
-    return run
+    return {
+        "forward: spconv": lambda: theirs(False),
+        "map, forward: spconv": lambda: theirs(True),
+        "map, forward: numba": lambda: sparse_conv(feats, weight, None, neighbor_table(fresh(grid)), backend="numba"),
+    }
 
 
 def measure_layer(table: NeighborTable, channels: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -184,8 +189,9 @@ def measure_layer(table: NeighborTable, channels: int, options: argparse.Namespa
     calls, work = layers(table, feats, weight, options.engine, not options.no_backward)
     ceiling, ceiling_work = roofs(channels, dtype, device)
     if device == "cpu" and dtype == torch.float32 and importlib.util.find_spec("spconv"):
-        calls["forward: spconv"] = spconv_forward(table, feats, weight)
-        work["forward: spconv"] = work[f"forward: {options.engine[0]}"]
+        peers = against_spconv(table, feats, weight)
+        calls |= peers
+        work |= dict.fromkeys(peers, work[f"forward: {options.engine[0]}"])
     times = best(ceiling | calls, options.repeats, options.budget, device)
     roof = {clock: max(ceiling_work[n] / times[n][clock] for n in ceiling) for clock in ("wall_s", "cpu_s")}
     result: dict[str, Any] = {"roof_gflops": roof["wall_s"] / 1e9}

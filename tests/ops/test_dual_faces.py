@@ -120,7 +120,7 @@ def test_original_training_and_gradients(golden: Golden, engine: str) -> None:
 
 @pytest.fixture
 def one_quad() -> dict[str, Any]:
-    """The quad of §7.5, around a z edge, in lexicographic order: rows 0, 1, 3, 2 are its corners."""
+    """A quad with known numbers, around a z edge, in lexicographic order: rows 0, 1, 3, 2 are its corners."""
     grid, order = grid_of([[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]])
     dual = torch.tensor([[0.2, 0.3, 0.4], [0.5, 0.5, 0.5], [0.9, 0.1, 0.6], [0.4, 0.7, 0.2]])[order]
     flags = torch.zeros(4, 3, dtype=torch.bool)
@@ -233,7 +233,7 @@ def test_angles_do_not_depend_on_where_the_cells_are(engine: str) -> None:
 
 
 def box_distance(points: Tensor) -> Tensor:
-    """The box of §7.3, 4³ cells over [0, 4]³, in the unit cube."""
+    """A box with known numbers, 4³ cells over [0, 4]³, in the unit cube."""
     low, high = torch.tensor([0.8, 0.7, 0.6]).double() / 4 - 0.5, torch.tensor([3.3, 3.2, 3.4]).double() / 4 - 0.5
     return torch.maximum(low - points, points - high).amax(-1)
 

@@ -59,7 +59,7 @@ def load_mesh(path: str | os.PathLike[str], *, up: UpAxis | None = None, progres
         OSError: the file is missing or cannot be read.
     Warns:
         FileWarning: a texture or material file is missing, or something in the file is not read; once for each.
-    Source: glTF 2.0 specification; `up` and materials as in the sheet of O-Voxel, sections 1.1 and 1.5.
+    Source: glTF 2.0 specification; axes and colour spaces as in docs/conventions.md.
     Example:
         >>> mesh = voxgen.io.load_mesh("asset.glb")
         >>> mesh.part_names, [m.name for m in mesh.materials]

@@ -66,8 +66,8 @@ def from_mesh(
             has one frame. A Frame takes the mesh as it lies there; the grid spans `resolution` cells from its origin.
         color_space: how colours are stored: "srgb" (encoded, what TRELLIS.2 networks read) or "linear".
         compat: "trellis2" gives the original's numbers, its quirks included (docs/blocks/ovoxel.md lists them): boundary
-            edges by vertex index, face weight on or off, signed unscaled material weights, extrapolated texture
-            coordinates, 8-bit mip levels of square power-of-two textures, no crossing signs.
+            edges by vertex index, face weight on or off, flags of folds, signed unscaled material weights, extrapolated
+            texture coordinates, 8-bit mip levels of square power-of-two textures, no crossing signs.
         backend: engine of both ops, see docs/backends.md.
         progress: show bars.
     Returns:
@@ -78,7 +78,7 @@ def from_mesh(
         FrameError: geometry outside the given frame.   CapacityError: the estimate exceeds the free memory.
     Warns:
         EmptyResultWarning: no grid edge is crossed.   MeshWarning: materials that refer to what is not there.
-    Source: TRELLIS.2, `specs` of the flexible dual grid: dual vertex = argmin over the cell of
+    Source: TRELLIS.2 (arXiv 2512.14692), flexible dual grid: dual vertex = argmin over the cell of
         Σ_crossings (n·v + d)² + w_f Σ_overlaps (n·v + d)² + w_b Σ_borders dist² + w_r · count · |v − mean|².
     Numerics: crossings in float64 with float32 lattice planes (as the original), sums in cell-local coordinates.
     """
