@@ -228,7 +228,7 @@ def main() -> None:
         report = {
             "date": date.today().isoformat(),
             "cores": os.cpu_count(),
-            "machine": platform.platform(),
+            "machine": f"{platform.processor() or platform.machine()}",
             "torch": torch.__version__,
             "copy_bandwidth": bandwidth,
             "rows": rows,
