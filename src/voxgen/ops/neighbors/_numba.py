@@ -31,23 +31,25 @@ def find_rows(grid: VoxelGrid, outputs: VoxelGrid, key: NeighborKey) -> Tensor:
 def _fill(table, blocks, leaves, nx, ny, nz, batch, coords, footprint, transposed, rows):  # pyright: ignore
     for part in prange((len(coords) + CHUNK - 1) // CHUNK):
         # what the partner cells of one output have along each axis: their share of the block's address, and of the place in it
-        block = np.empty((3, footprint[0].max()), dtype=np.int64)
-        place = np.empty((3, footprint[0].max()), dtype=np.int64)
+        # (unsigned, because numba guards signed indices against being negative)
+        block = np.empty((3, footprint[0].max()), dtype=np.uint64)
+        place = np.empty((3, footprint[0].max()), dtype=np.uint64)
         for i in range(part * CHUNK, min(len(coords), (part + 1) * CHUNK)):
             _along_axis(coords[i, 1], 0, nx, ny * nz, 6, footprint, transposed, block, place)
             _along_axis(coords[i, 2], 1, ny, nz, 3, footprint, transposed, block, place)
             _along_axis(coords[i, 3], 2, nz, 1, 0, footprint, transposed, block, place)
-            sample = np.int64(coords[i, 0]) * nx * ny * nz
-            column = 0
+            sample = np.uint64(np.int64(coords[i, 0]) * nx * ny * nz)
+            line_of_rows = rows[i]
+            column = np.uint64(0)
             for a in range(footprint[0, 0]):
                 for b in range(footprint[0, 1]):
                     line = sample + block[0, a] + block[1, b]
                     spot = place[0, a] + place[1, b]
                     for c in range(footprint[0, 2]):
                         address = line + block[2, c]
-                        leaf = np.int64(table[address]) if len(table) > 0 else search_block(blocks, address)
-                        rows[i, column] = leaves[(leaf << 9) + spot + place[2, c]]
-                        column += 1
+                        leaf = np.uint64(table[address]) if len(table) > 0 else np.uint64(search_block(blocks, np.int64(address)))
+                        line_of_rows[column] = leaves[(leaf << np.uint64(9)) + spot + place[2, c]]
+                        column += np.uint64(1)
 
 
 @njit(cache=True, nogil=True, inline="always", error_model="numpy")
