@@ -54,7 +54,7 @@ def sparse_conv(
     Raises:
         ShapeError: rows, channels or offsets that do not fit each other.   DtypeError: not all of one float dtype.
         DeviceError: tensors on different devices.   BackendUnavailable: the backend asked for cannot serve.
-    Empty tables and grids are legal.   Batch: rows of other samples have no influence, not even by rounding.
+    Empty tables and grids are legal.   Batch: other samples have no influence (numba: bit for bit; others: but for rounding).
     Memory: nothing but the result with numba in float32; two float32 copies of feats and result in half precision.
     Source: submanifold convolution as in TRELLIS.2's SC-VAE; differences: none.
     Numerics: sums in float32 (float64 for float64), each offset apart, rounded once to the dtype of feats. Under autocast
