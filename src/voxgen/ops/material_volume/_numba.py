@@ -26,7 +26,7 @@ from voxgen.ops.voxelize._numba import triangle_cells
 from voxgen.ops.voxelize._prepare import Scene
 
 from ._evaluate import CANCELLED
-from ._numba_look import READ, cross, length, look, look_normal, new_plan, plan_columns, plan_textures, read_textures
+from ._numba_look import LOOKUPS, PLAN, READ, cross, length, look, look_normal, plan_columns, plan_textures, read_textures
 from ._numba_pieces import CORNERS, cut_to_slab, reach
 from ._numba_trellis2 import add_pairs
 from ._record import CHANNELS, MaterialVolume
@@ -146,7 +146,8 @@ def _scratch():
         np.empty((3, 3), np.float64),  # corners in world units
         np.empty((3, 3), np.float64),  # corners in cells
         polygons,
-        new_plan(),
+        np.empty((LOOKUPS, PLAN), np.float64),
+        np.empty((READ, 6), np.float64),
         np.empty(READ, np.float64),
         np.empty(READ, np.float64),
         np.empty(READ, np.float64),
@@ -158,10 +159,13 @@ def _scratch():
 def _add_triangles(mesh, texels, looks, corner_values, brick, items, offset, grow, local, scratch, sums):
     """Add, for each triangle, its part in each cell of the brick that `local` gives a row of `sums`."""
     vertices, faces, size = mesh
-    world, corners, polygons, plan, taps, read, values, edges = scratch
+    world, corners, polygons, plan, lines, taps, read, values, edges = scratch
+    lookups, cutoffs, levels, texel_bytes, texel_floats, decode = texels
+    lookup_bounds, source, factor, cut, rows, bumps = looks
+    surfaces, uv, vertex_rows, normals = corner_values
     margin = grow + MARGIN
     width = sums.shape[1] - 1
-    columns = width if len(corner_values.normals) == 0 else width - 3
+    columns = width if len(normals) == 0 else width - 3
     i0, j0, k0 = brick[0] * SIDE, brick[1] * SIDE, brick[2] * SIDE
     for face in items:
         load_corners(vertices, faces, face, world)
@@ -169,8 +173,8 @@ def _add_triangles(mesh, texels, looks, corner_values, brick, items, offset, gro
         planned = False
         double_area = 0.0
         c0, c1, c2 = faces[face, 0], faces[face, 1], faces[face, 2]
-        surface = corner_values.surface[face]
-        begin_lookup, end_lookup = looks.lookups[surface], looks.lookups[surface + 1]
+        surface = surfaces[face]
+        begin_lookup, end_lookup = lookup_bounds[surface], lookup_bounds[surface + 1]
         first, end = reach(polygons, 0, 3, corners, 0, margin, i0, i0 + SIDE)
         for i in range(first, end):
             slab, in_slab = cut_to_slab(polygons, 0, 3, corners, 0, i, grow)
@@ -191,20 +195,21 @@ def _add_triangles(mesh, texels, looks, corner_values, brick, items, offset, gro
                             edges[0, a], edges[1, a] = world[1, a] - world[0, a], world[2, a] - world[0, a]
                         cross(edges[0], edges[1], edges[2])
                         double_area = length(edges[2]) + SLIVER * max(size[0], size[1], size[2]) ** 2
-                        plan_textures(texels, begin_lookup, end_lookup, corner_values.uv, c0, c1, c2, edges, offset, plan)
-                        plan_columns(looks, surface, corner_values.rows, c0, c1, c2, columns, plan)
+                        plan_textures(lookups, levels, begin_lookup, end_lookup, uv, c0, c1, c2, edges, offset, plan)
+                        plan_columns(factor, rows, surface, vertex_rows, c0, c1, c2, columns, lines)
                     for m in range(1, count - 1):
                         p1, p2 = polygons[part, 0, 0], polygons[part, 0, 1]
                         q1, q2 = polygons[part, m, 0], polygons[part, m, 1]
                         r1, r2 = polygons[part, m + 1, 0], polygons[part, m + 1, 1]
                         share = abs((q1 - p1) * (r2 - p2) - (q2 - p2) * (r1 - p1)) / 2
                         b1, b2 = (p1 + q1 + r1) / 3, (p2 + q2 + r2) / 3
-                        piece = (p1, p2, q1, q2, r1, r2)
-                        read_textures(texels, begin_lookup, end_lookup, plan, piece, share, taps, read)
-                        look(looks, surface, plan, columns, b1, b2, read, values)
+                        read_textures(
+                            lookups, cutoffs, levels, texel_bytes, texel_floats, decode, begin_lookup, end_lookup,
+                            plan, p1, p2, q1, q2, r1, r2, share, taps, read,
+                        )  # fmt: skip
+                        look(source, cut, surface, lines, columns, b1, b2, read, values)
                         if columns < width:
-                            bumps = looks.bumps
-                            look_normal(bumps, corner_values, surface, c0, c1, c2, b1, b2, edges, read, columns, values)
+                            look_normal(bumps, normals, uv, surface, c0, c1, c2, b1, b2, edges, read, columns, values)
                         weight = share * double_area
                         for c in range(width):
                             sums[row, c] += weight * values[c]
