@@ -59,7 +59,9 @@ def texture(image: np.ndarray, *channels: int, **options: Any) -> Texture:
 
 
 def part(arrays: dict[str, np.ndarray], prefix: str, *materials: Material) -> TriMesh:
-    fields = {name: torch.from_numpy(arrays[prefix + name]) for name in ("vertices", "faces", "normals", "uv") if prefix + name in arrays}
+    fields: dict[str, Any] = {
+        name: torch.from_numpy(arrays[prefix + name]) for name in ("vertices", "faces", "normals", "uv") if prefix + name in arrays
+    }
     return TriMesh(**fields, materials=materials)
 
 
@@ -663,7 +665,7 @@ def test_uneven_voxels_weigh_true_areas(backend: str) -> None:
 @pytest.mark.parametrize("backend", ENGINES)
 def test_a_surface_on_the_border_or_in_a_grid_plane_has_values(backend: str) -> None:
     for half in (0.5, 0.5 + 0.9e-3 / 8, 0.25):
-        mesh = shapes.box((-half,) * 3, (half,) * 3).replace(materials=(Material("m", (0.2, 0.4, 0.6)),))
+        mesh = shapes.box((-half, -half, -half), (half, half, half)).replace(materials=(Material("m", (0.2, 0.4, 0.6)),))
         volume = convert(mesh, 8, color_space="linear", backend=backend)
         found = volume.values["base_color"]
         assert torch.allclose(found, torch.tensor([0.2, 0.4, 0.6]).expand_as(found), atol=1e-6)

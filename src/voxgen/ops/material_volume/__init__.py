@@ -49,8 +49,9 @@ def material_volume(
 
     The value of a cell is ∫ f dA / ∫ dA over all surface in it, f being factor × texture × vertex colour: each triangle is
     cut by each touched cell that it overlaps, and each piece counts with its area and is looked up at its centroid, in the
-    level of the texture whose texels are as large as the piece. So a value depends neither on the triangulation nor on the
-    winding, never on what lies outside the cell, and not on texels outside the triangles.
+    level of the texture whose texels are as large as the piece; where the texture is stretched on the surface, in finer
+    levels at up to eight points in a row. So a value depends neither on the triangulation nor on the winding, nor on what
+    lies outside the cell. Channels are averaged one by one: colours are not weighted by alpha.
 
     Args:
         mesh: already placed in the grid's box; uv with v up, glTF materials. Faces without a material get
@@ -88,13 +89,13 @@ def material_volume(
         a threshold of a blurred alpha; mixed normals are normalised, tangents follow mirrored uv; emissive has its own
         levels (the original reads those of roughness, out of bounds; that is not reproduced).
     Numerics: float64 inside, all engines alike; compat too (the original is float32: raw values agree to 5e-5).
-    Memory: numba about 120 bytes a cell (base_color, metallic, roughness, alpha) beside the textures; torch adds about 1 GB for
-        its chunks. Textures: their bytes once more, and 4 bytes for a third of their texels.
+    Memory: numba about 110 bytes a cell (base_color, metallic, roughness, alpha); torch 0.5 GB for its chunks beside that.
+        Textures: their bytes once more, and 4 bytes a value for a third of their texels.
     Example:
         >>> from voxgen.testing.shapes import torus
         >>> volume = material_volume(torus(), origin=(-0.5, -0.5, -0.5), voxel_size=1 / 32, resolution=32)
         >>> volume.values["base_color"].shape
-        torch.Size([2002, 3])
+        torch.Size([2000, 3])
     """
     where = "material_volume"
     if not isinstance(mesh, TriMesh):
