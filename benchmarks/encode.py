@@ -84,23 +84,51 @@ def best(call: Callable[[], object], repeats: int, device: str) -> dict[str, flo
     return found
 
 
+class StageTimes:
+    """CPU milliseconds spent in functions of a module while the block runs, by a title for each.
+
+    Args:
+        titles: module and name of a function → title; the function is wrapped while the block runs.
+    """
+
+    def __init__(self, titles: dict[tuple[Any, str], str]) -> None:
+        self.titles = titles
+        self.spent: dict[str, float] = {}
+
+    def __enter__(self) -> StageTimes:
+        self._kept = {key: getattr(*key) for key in self.titles}
+        for (module, name), title in self.titles.items():
+            setattr(module, name, self.timed(title, self._kept[module, name]))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for (module, name), function in self._kept.items():
+            setattr(module, name, function)
+
+    def timed(self, title: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            start = time.process_time()
+            result = function(*args)
+            self.spent[title] = self.spent.get(title, 0.0) + 1e3 * (time.process_time() - start)
+            return result
+
+        return call
+
+    def best_of(self, call: Callable[[], object], repeats: int) -> dict[str, float]:
+        """Least milliseconds of each stage over the repeats."""
+        found: dict[str, float] = {}
+        for _ in range(repeats):
+            self.spent.clear()
+            call()
+            found = {name: min(found.get(name, float("inf")), ms) for name, ms in self.spent.items()}
+        return found
+
+
 def stages(mesh: TriMesh, resolution: int, repeats: int) -> dict[str, float]:
     """CPU milliseconds of the compiled engine by stage."""
     from voxgen.ops.dual_grid import _numba as engine
     from voxgen.ops.dual_grid._prepare import Problem, boundary_edges
     from voxgen.ops.voxelize._prepare import prepare
-
-    found: dict[str, float] = {}
-    spent: dict[str, float] = {}
-
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            start = time.process_time()
-            result = function(*args)
-            spent[name] = spent.get(name, 0.0) + 1e3 * (time.process_time() - start)
-            return result
-
-        return call
 
     names = {
         "bin_triangles": "bin triangles",
@@ -110,18 +138,14 @@ def stages(mesh: TriMesh, resolution: int, repeats: int) -> dict[str, float]:
         "lexicographic_rows": "order",
         "_place": "write result",
     }
-    kept = {name: getattr(engine, name) for name in names}
-    for name, title in names.items():
-        setattr(engine, name, timed(title, kept[name]))
-    for _ in range(repeats):
-        spent.clear()
-        scene = timed("check input", prepare)("stages", mesh.vertices, mesh.faces, UNIT, 1 / resolution, resolution, None)
-        edges = timed("find boundary", boundary_edges)(scene)
-        engine.dual_grid(Problem(scene, edges, 1.0, 0.2, 0.01), False)
-        found = {name: min(found.get(name, float("inf")), ms) for name, ms in spent.items()}
-    for name, function in kept.items():
-        setattr(engine, name, function)
-    return found
+    with StageTimes({(engine, name): title for name, title in names.items()}) as clock:
+
+        def run() -> None:
+            scene = clock.timed("check input", prepare)("stages", mesh.vertices, mesh.faces, UNIT, 1 / resolution, resolution, None)
+            edges = clock.timed("find boundary", boundary_edges)(scene)
+            engine.dual_grid(Problem(scene, edges, 1.0, 0.2, 0.01), False)
+
+        return clock.best_of(run, repeats)
 
 
 CHILD = """

@@ -20,14 +20,12 @@ import os
 import platform
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from encode import DATA, best
+from encode import DATA, StageTimes, best
 
 import voxgen
 from voxgen.core import Material, Texture, TriMesh
@@ -80,17 +78,6 @@ def stages(mesh: TriMesh, resolution: int, compat: str | None, repeats: int) -> 
     import voxgen.ops.material_volume as public
     from voxgen.ops.material_volume import _numba as engine
 
-    spent: dict[str, float] = {}
-
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            start = time.process_time()
-            result = function(*args)
-            spent[name] = spent.get(name, 0.0) + 1e3 * (time.process_time() - start)
-            return result
-
-        return call
-
     titles = {
         (public, "prepare"): "check mesh",
         (public, "prepare_shading"): "texture pyramids",
@@ -99,17 +86,8 @@ def stages(mesh: TriMesh, resolution: int, compat: str | None, repeats: int) -> 
         (engine, "bin_triangles"): "bin triangles",
         (engine, "_on_threads"): "cut, look up and add",
     }
-    kept = {key: getattr(*key) for key in titles}
-    found: dict[str, float] = {}
-    for (module, name), title in titles.items():
-        setattr(module, name, timed(title, kept[module, name]))
-    for _ in range(repeats):
-        spent.clear()
-        convert(mesh, resolution, "numba", compat)
-        found = {name: min(found.get(name, float("inf")), ms) for name, ms in spent.items()}
-    for (module, name), function in kept.items():
-        setattr(module, name, function)
-    return found
+    with StageTimes(titles) as clock:
+        return clock.best_of(lambda: convert(mesh, resolution, "numba", compat), repeats)
 
 
 CHILD = """
