@@ -10,6 +10,7 @@ import argparse
 import platform
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -41,9 +42,9 @@ class Row:
         return f"not available: {self.reasons.most_common(1)[0][0]}" if self.reasons else "no cases"
 
 
-def run(progress: bool = True) -> list[Row]:
-    """Run everything that can run here."""
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+def run(progress: bool = True, devices: Sequence[str] | None = None) -> list[Row]:
+    """Run everything that can run on these devices; None: on the CPU, and on a GPU if there is one."""
+    devices = devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     jobs: list[tuple[Row, Case]] = []
     rows = []
     for name, op in sorted(load_all_ops().items()):
