@@ -1,0 +1,49 @@
+"""Layers on sparse tensors."""
+
+from ._conv import SparseConv3d as SparseConv3d
+from ._convnext import SparseConvNeXtBlock as SparseConvNeXtBlock
+from ._heads import DualGridHead as DualGridHead
+from ._heads import DualGridPrediction as DualGridPrediction
+from ._heads import MaterialHead as MaterialHead
+from ._heads import read_dual_grid as read_dual_grid
+from ._heads import read_materials as read_materials
+from ._latent import DiagonalGaussian as DiagonalGaussian
+from ._latent import LatentHead as LatentHead
+from ._norm import LayerNorm32 as LayerNorm32
+from ._pointwise import Pointwise as Pointwise
+from ._pointwise import pointwise as pointwise
+from ._pooled_resample import NearestUpsample as NearestUpsample
+from ._pooled_resample import PooledDownsample as PooledDownsample
+from ._pruning_upsampler import EarlyPruningUpsampler as EarlyPruningUpsampler
+from ._pruning_upsampler import Upsampled as Upsampled
+from ._residual import SparseResidualBlock as SparseResidualBlock
+from ._residual_resample import ResidualDownsample as ResidualDownsample
+from ._residual_resample import ResidualUpsample as ResidualUpsample
+from ._residual_resample import group_average as group_average
+from ._residual_resample import repeat_channels as repeat_channels
+from ._torso import set_torso_dtype as set_torso_dtype
+
+__all__ = [
+    "DiagonalGaussian",
+    "DualGridHead",
+    "DualGridPrediction",
+    "EarlyPruningUpsampler",
+    "LatentHead",
+    "LayerNorm32",
+    "MaterialHead",
+    "NearestUpsample",
+    "Pointwise",
+    "PooledDownsample",
+    "ResidualDownsample",
+    "ResidualUpsample",
+    "SparseConv3d",
+    "SparseConvNeXtBlock",
+    "SparseResidualBlock",
+    "Upsampled",
+    "group_average",
+    "pointwise",
+    "read_dual_grid",
+    "read_materials",
+    "repeat_channels",
+    "set_torso_dtype",
+]
