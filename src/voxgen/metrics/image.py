@@ -10,17 +10,11 @@ from torch import Tensor
 
 from voxgen.core.checks import FLOATS, describe, require_choice, require_same_device, require_tensor
 from voxgen.core.errors import RangeError, ShapeError
+from voxgen.losses.ssim import WINDOW, structural_similarity
 
 Images = Float[Tensor, "b c h w"]
 Mask = Bool[Tensor, "b h w"]
 PerImage = Float[Tensor, "b"]
-
-WINDOW = 11
-"""Width of the SSIM window in pixels."""
-SIGMA = 1.5
-"""Standard deviation of the SSIM window in pixels."""
-K1, K2 = 0.01, 0.03
-"""SSIM's constants: C₁ = (K₁ · data_range)², C₂ = (K₂ · data_range)²."""
 
 
 def _require_pair(where: str, names: tuple[str, str], one: Tensor, other: Tensor, channels: int | str) -> tuple[Tensor, Tensor]:
@@ -108,26 +102,7 @@ def ssim(image: Images, target: Images, *, data_range: float = 1.0, padding: Lit
     image, target = _require_pair(where, ("image", "target"), image, target, "c")
     if padding == "valid" and min(image.shape[2:]) < WINDOW:
         raise ShapeError(f"{where}: images must be at least {WINDOW} × {WINDOW} pixels with padding='valid'; got {describe(image)}.")
-    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    mu_x, mu_y, xx, yy, xy = _blur((image, target, image * image, target * target, image * target), padding)
-    var_x, var_y, covariance = xx - mu_x.square(), yy - mu_y.square(), xy - mu_x * mu_y
-    luminance = (2 * mu_x * mu_y + c1) / (mu_x.square() + mu_y.square() + c1)
-    structure = (2 * covariance + c2) / (var_x + var_y + c2)
-    return (luminance * structure).mean((1, 2, 3))
-
-
-def _blur(images: tuple[Tensor, ...], padding: Literal["valid", "zero"]) -> tuple[Tensor, ...]:
-    """Gaussian window over each, as two passes along the axes."""
-    stack = torch.cat(images, 1)
-    b, c, h, w = stack.shape
-    offset = torch.arange(WINDOW, dtype=stack.dtype, device=stack.device) - WINDOW // 2
-    window = torch.exp(-(offset**2) / (2 * SIGMA**2))
-    window = window / window.sum()
-    pad = WINDOW // 2 if padding == "zero" else 0
-    flat = stack.reshape(b * c, 1, h, w)
-    flat = torch.nn.functional.conv2d(flat, window.view(1, 1, WINDOW, 1), padding=(pad, 0))
-    flat = torch.nn.functional.conv2d(flat, window.view(1, 1, 1, WINDOW), padding=(0, pad))
-    return flat.reshape(b, c, *flat.shape[2:]).chunk(len(images), 1)
+    return structural_similarity(image, target, data_range, padding)
 
 
 def normal_psnr(
