@@ -19,6 +19,6 @@ def set_torso_dtype(module: M, dtype: torch.dtype) -> M:
     if dtype not in FLOATS:
         raise DtypeError(f"set_torso_dtype: dtype must be a float dtype; got {dtype}.")
     for part in module.modules():
-        if isinstance(part, (nn.Linear, SparseConv3d)):
+        if isinstance(part, (nn.Linear, nn.Conv3d, nn.ConvTranspose3d, SparseConv3d)):
             part.to(dtype)
     return module
