@@ -11,6 +11,7 @@ from voxgen.core.aliases import Offsets
 from voxgen.core.batching import counts_from_offsets
 from voxgen.core.checks import FLOATS, describe, require_same_device, require_tensor
 from voxgen.core.errors import RangeError, ShapeError
+from voxgen.ops.segment import segment_reduce
 
 
 def single(values: Tensor) -> Tensor:
@@ -48,6 +49,5 @@ def mean(where: str, values: Tensor, offsets: Offsets | None) -> Tensor:
         raise RangeError(f"{where}: offsets must end at the number of rows, {len(values)}; got {ends}. Are they of another level?")
     if values.numel() == 0:
         return values.sum()
-    counts = counts_from_offsets(offsets)
-    sums = torch.segment_reduce(values.flatten(1).mean(1), "sum", offsets=offsets, initial=0.0)
-    return (sums / counts.clamp(min=1)).sum() / (counts > 0).sum()
+    each = segment_reduce(values.flatten(1).mean(1, keepdim=True), offsets, "mean")
+    return each.sum() / (counts_from_offsets(offsets) > 0).sum()
