@@ -18,7 +18,8 @@ EMPTY = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}
 def reduce(values: Tensor, offsets: Tensor, how: str) -> Tensor:
     """(n, c) float32 or float64 to (b, c), 0 for empty segments."""
     lengths, bounds = offsets.diff(), offsets
-    while len(values) > PIECE:
+    longest = len(values)  # at most: the true one is not read, as the CPU would wait for it
+    while longest > PIECE:
         pieces = (bounds.diff() + PIECE - 1) // PIECE
         ends = pieces.cumsum(0)
         number = torch.arange(len(values) // PIECE + len(pieces), device=values.device)  # more than there are
@@ -27,6 +28,7 @@ def reduce(values: Tensor, offsets: Tensor, how: str) -> Tensor:
         starts = torch.cat((starts.minimum(bounds[-1]), bounds[-1:]))
         values = _one_thread_each(values, starts, how)
         bounds = torch.nn.functional.pad(ends, (1, 0))
+        longest = -(-longest // PIECE)
     result = _one_thread_each(values, bounds, how)
     return result if how == "sum" else result.masked_fill((lengths == 0)[:, None], 0)
 

@@ -25,6 +25,8 @@ def cases(dtype: torch.dtype) -> list[Case]:
             found.append(_case(dtype, f"{how}-{name}", counts, 5, segment_reduce, how=how))
         found.append(_case(dtype, f"broadcast-{name}", counts, 3, segment_broadcast))
         found.append(_case(dtype, f"softmax-{name}", counts, 3, segment_softmax))
+    found.append(_case(dtype, "sum-many-segments", (2, 0, 1) * 200, 3, segment_reduce, how="sum"))
+    found.append(_case(dtype, "softmax-many-segments", (2, 0, 1) * 200, 3, segment_softmax))
     found.append(_case(dtype, "mean-one-channel", COUNTS["long"], 1, segment_reduce, how="mean"))
     found.append(_case(dtype, "max-67-channels", COUNTS["three"], 67, segment_reduce, how="max"))
     found.append(_case(dtype, "sum-no-channels", COUNTS["three"], 0, segment_reduce, how="sum"))
