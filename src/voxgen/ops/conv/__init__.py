@@ -13,6 +13,7 @@ from voxgen.ops._registry import Backend, Op, cpu_only, float_types, module, tri
 from voxgen.ops.neighbors import NeighborTable
 
 from ._adapters import spconv_serves, torchsparse_serves
+from ._children import sparse_conv_children
 
 CONV = Op(
     "conv",
@@ -90,4 +91,4 @@ def sparse_conv(
 _WEIGHT_HINT = "(K, ci, co): K offsets, x slowest; voxgen.ops.conv.layouts converts other layouts."
 
 
-__all__ = ["sparse_conv"]
+__all__ = ["sparse_conv", "sparse_conv_children"]

@@ -77,6 +77,12 @@ class NeighborTable:
         key = dataclasses.replace(self.key, transposed=not self.key.transposed)
         return NeighborTable(self.out_grid, self.in_grid, key, self.relation, not self.is_transposed)
 
+    def restricted(self, rows: Tensor) -> NeighborTable:
+        """The same footprint for some of the outputs: rows (m,) ascending rows of `out_grid`, int32 or int64. Nothing is kept."""
+        index = rows.long()
+        relation = Relation(self.table.index_select(0, index), len(self.in_grid), symmetric=False)
+        return NeighborTable(self.in_grid, self.out_grid.select(index), self.key, relation)
+
     def num_pairs(self) -> int:
         """Number of entries that are not -1. Reads values once, then keeps the number."""
         return self.relation.derived(("pairs",), lambda: int((self.relation.forward >= 0).sum()))
