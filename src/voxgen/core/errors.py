@@ -47,6 +47,10 @@ class FileFormatError(VoxgenError, ValueError):
     """A file is damaged, hostile, of another version, or of a kind that voxgen does not know."""
 
 
+class CheckpointError(VoxgenError, RuntimeError):
+    """The tensors of a checkpoint are not those of the module; the message lists missing, left over and unfitting ones."""
+
+
 class BackendUnavailable(VoxgenError, RuntimeError):
     """No backend, or not the one asked for, can serve this call; the message lists the reasons of all of them."""
 

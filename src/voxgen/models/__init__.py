@@ -1,0 +1,39 @@
+"""Whole networks: published systems and small ones of our own, assembled from voxgen's blocks; and their checkpoints."""
+
+from ._registry import available as available
+from ._registry import build as build
+from .sc_vae import MATERIAL_LATENTS as MATERIAL_LATENTS
+from .sc_vae import SCVAE as SCVAE
+from .sc_vae import SHAPE_LATENTS as SHAPE_LATENTS
+from .sc_vae import DecodedMaterials as DecodedMaterials
+from .sc_vae import DecodedShape as DecodedShape
+from .sc_vae import DecoderConfig as DecoderConfig
+from .sc_vae import DecoderOutput as DecoderOutput
+from .sc_vae import EncoderConfig as EncoderConfig
+from .sc_vae import Latent as Latent
+from .sc_vae import LatentNormalization as LatentNormalization
+from .sc_vae import MaterialContent as MaterialContent
+from .sc_vae import SCDecoder as SCDecoder
+from .sc_vae import SCEncoder as SCEncoder
+from .sc_vae import ShapeContent as ShapeContent
+from .sc_vae import Tiling as Tiling
+
+__all__ = [
+    "MATERIAL_LATENTS",
+    "SCVAE",
+    "SHAPE_LATENTS",
+    "DecodedMaterials",
+    "DecodedShape",
+    "DecoderConfig",
+    "DecoderOutput",
+    "EncoderConfig",
+    "Latent",
+    "LatentNormalization",
+    "MaterialContent",
+    "SCDecoder",
+    "SCEncoder",
+    "ShapeContent",
+    "Tiling",
+    "available",
+    "build",
+]

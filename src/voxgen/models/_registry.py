@@ -1,0 +1,73 @@
+"""Networks by name: what can be built, and building it in the released configuration."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import torch
+from torch import nn
+
+from voxgen.core.errors import RangeError
+
+from ._recipe import Recipe
+
+MODELS: dict[str, str] = {
+    "trellis2/shape-encoder": "voxgen.models.sc_vae._released:shape_encoder",
+    "trellis2/shape-decoder": "voxgen.models.sc_vae._released:shape_decoder",
+    "trellis2/shape-vae": "voxgen.models.sc_vae._released:shape_vae",
+    "trellis2/material-encoder": "voxgen.models.sc_vae._released:material_encoder",
+    "trellis2/material-decoder": "voxgen.models.sc_vae._released:material_decoder",
+    "trellis2/material-vae": "voxgen.models.sc_vae._released:material_vae",
+    "voxgen/shape-vae-small": "voxgen.models.sc_vae._released:small_shape_vae",
+    "voxgen/material-vae-small": "voxgen.models.sc_vae._released:small_material_vae",
+}
+"""The `Recipe` of each network as "package.module:name", imported when the network is built."""
+
+
+def available() -> tuple[str, ...]:
+    """Names that `build` knows, sorted.
+
+    Example:
+        >>> "trellis2/shape-decoder" in voxgen.models.available()
+        True
+    """
+    return tuple(sorted(MODELS))
+
+
+def build(name: str, device: torch.device | str | None = None, **overrides: Any) -> nn.Module:
+    """A network in its released configuration, with fresh weights.
+
+    Args:
+        name: one of `available()`.
+        device: where the parameters are made; "meta" makes none, for counting, or for loading a file without holding the
+            weights twice (`voxgen.models.checkpoints`). None is torch's default device.
+        overrides: fields of the released configuration by their published names, such as model_channels, num_blocks,
+            latent_channels, use_fp16. Fields that follow from the number of levels, such as block_type, follow it.
+    Returns:
+        The module, in training mode as torch makes modules; weights by the published initialisation.
+    Raises:
+        RangeError: an unknown name or override, or a configuration that cannot be built; the message lists what exists.
+    Example:
+        >>> decoder = build("trellis2/shape-decoder", device="meta")
+        >>> sum(p.numel() for p in decoder.parameters())
+        474231463
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(str(name), MODELS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise RangeError(f"build: there is no model {name!r}; there are {', '.join(available())}.{hint}")
+    recipe = _recipe(name)
+    unknown = sorted(set(overrides) - set(recipe.fields))
+    if unknown:
+        raise RangeError(f"build: {name} has no field {', '.join(map(repr, unknown))}; it has {', '.join(recipe.fields)}.")
+    if device is None:
+        return recipe(**overrides)
+    with torch.device(device):
+        return recipe(**overrides)
+
+
+def _recipe(name: str) -> Recipe:
+    path, _, attribute = MODELS[name].partition(":")
+    return getattr(importlib.import_module(path), attribute)

@@ -1,0 +1,8 @@
+"""Weights of published systems into voxgen's modules and back, strictly; and files of voxgen's own."""
+
+from ._trellis2 import load_trellis2 as load_trellis2
+from ._trellis2 import read_trellis2 as read_trellis2
+from ._trellis2 import save_trellis2 as save_trellis2
+from ._trellis2 import to_trellis2 as to_trellis2
+
+__all__ = ["load_trellis2", "read_trellis2", "save_trellis2", "to_trellis2"]

@@ -1,0 +1,198 @@
+"""TRELLIS.2's files: weights by their published names, and the JSON that says how to build the network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from voxgen.core.atomic import atomic_write
+from voxgen.core.checks import FLOATS, describe
+from voxgen.core.errors import CheckpointError, DtypeError, FileFormatError, RangeError
+from voxgen.models._registry import build
+from voxgen.models.sc_vae import SCVAE, DecoderConfig, EncoderConfig, SCDecoder, SCEncoder
+
+from ._published import links, sc_vae_name
+from ._safetensors import write_safetensors
+from ._source import config_path, open_source, read_config, weights_path
+from ._strict import Link, Part, load_strictly
+
+StateDict = Mapping[str, Tensor]
+Place = StateDict | str | Path
+
+_CLASSES = {
+    "FlexiDualGridVaeEncoder": "trellis2/shape-encoder",
+    "FlexiDualGridVaeDecoder": "trellis2/shape-decoder",
+    "SparseUnetVaeEncoder": "trellis2/material-encoder",
+    "SparseUnetVaeDecoder": "trellis2/material-decoder",
+}
+_IMMATERIAL = ("torso_dtype", "resolution", "block_args")
+"""Fields in which a module may differ from its file: precision, memory, and what computes nothing."""
+
+
+def load_trellis2(module: nn.Module, source: Place | Mapping[str, Place], *, device: torch.device | str | None = None) -> None:
+    """Load weights in TRELLIS.2's published names into a module, strictly.
+
+    Every tensor of the module must be there, in the right shape, and nothing may be left over. All is checked before anything
+    is written. Files are mapped and read a tensor at a time, so a load holds the module and one tensor.
+
+    Args:
+        module: `SCEncoder` or `SCDecoder`; or an `SCVAE`, whose source is then {"encoder": …, "decoder": …}.
+        source: a state dict; or a path: NAME.safetensors, or NAME or NAME.json of a published pair, or a .pt file of tensors.
+            Where NAME.json lies beside the weights, what it says of the network must be true of the module.
+        device: where parameters on the meta device are made; None is the CPU. Others stay where they are.
+    The module keeps its dtypes: the files' float16 is converted. The module never shares memory with the source.
+    Raises:
+        CheckpointError: names, shapes, dtypes or configuration do not agree; lists missing, left over and unfitting tensors,
+            ten of each and how many.
+        FileFormatError: a damaged file, or not a checkpoint.   FileNotFoundError: no such file.
+        DtypeError: a module that is not of TRELLIS.2, or a source that is neither a dict nor a path.
+    Source: names and layouts of the files of microsoft/TRELLIS.2-4B.
+    Example:
+        >>> decoder = build("trellis2/shape-decoder", device="meta")
+        >>> load_trellis2(decoder, "ckpts/shape_dec_next_dc_f16c32_fp16", device="cpu")
+    """
+    where = "load_trellis2"
+    with ExitStack() as stack:
+        parts = []
+        for part, place in _parts(where, module, source):
+            _compare_config(where, part, place)
+            parts.append(Part(part, _links(where, part), stack.enter_context(open_source(where, place))))
+        load_strictly(where, parts, device)
+
+
+def to_trellis2(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The weights of an encoder or decoder under TRELLIS.2's names and in its layout. Inverse of `load_trellis2`.
+
+    Args:
+        module: `SCEncoder` or `SCDecoder`.
+        dtype: of all tensors (the released files are float16 throughout); None keeps the module's.
+    Returns:
+        Tensors without gradient; those that need no conversion share the module's memory.
+    Raises:
+        DtypeError: a module that is not of TRELLIS.2, or a dtype that is not a float.
+    """
+    where = "to_trellis2"
+    if dtype is not None and dtype not in FLOATS:
+        raise DtypeError(f"{where}: dtype must be a float dtype; got {describe(dtype)}.")
+    own = module.state_dict()
+    return {link.published: link.export(own[link.own]).to(dtype or own[link.own].dtype) for link in _links(where, module)}
+
+
+def read_trellis2(path: str | Path, *, device: torch.device | str | None = None, **overrides: Any) -> nn.Module:
+    """Build the network that NAME.json describes and load NAME.safetensors into it.
+
+    Args:
+        path: NAME, NAME.json or NAME.safetensors.
+        device: where the parameters are made; None is the CPU.
+        overrides: fields that replace those of the file, such as use_fp16=False.
+    Raises:
+        FileFormatError: not such a pair, or a class that voxgen does not have.   CheckpointError: weights and configuration do
+            not agree.   FileNotFoundError: no such file.   RangeError: fields that the network does not have.
+    """
+    where = "read_trellis2"
+    name, args = read_config(where, config_path(path))
+    module = build(_registered(where, name), device="meta", **{**args, **overrides})
+    with open_source(where, path) as opened:
+        load_strictly(where, [Part(module, _links(where, module), opened)], device)
+    return module
+
+
+def save_trellis2(
+    module: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype | None = torch.float16, overwrite: bool = True
+) -> None:
+    """Write a published pair, NAME.json and NAME.safetensors; the weights are written a tensor at a time and appear whole.
+
+    Args:
+        module: `SCEncoder` or `SCDecoder`.
+        path: NAME, or either file of the pair; its folder must exist.
+        dtype: as in `to_trellis2`; float16 is what the released files have.
+        overwrite: False raises where a file exists.
+    Raises:
+        DtypeError: as `to_trellis2`.   RangeError: weights beyond float16.   DeviceError: weights on the meta device.   OSError:
+        as `core.atomic.atomic_write`.
+    """
+    where = "save_trellis2"
+    weights = weights_path(Path(os.fspath(path)))
+    tensors = to_trellis2(module, dtype)
+    if dtype == torch.float16:
+        lost = [name for name, value in tensors.items() if not value.is_meta and bool(value.isinf().any())]
+        if lost:
+            raise RangeError(f"{where}: {len(lost)} tensors exceed float16, the first is {lost[0]}. Pass dtype=torch.float32.")
+    name, args = published_config(module)
+    write_safetensors(weights, tensors, overwrite=overwrite)
+    with atomic_write(config_path(weights), "w", overwrite=overwrite) as file:
+        json.dump({"name": name, "args": args}, file, indent=4)
+
+
+def published_config(module: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Class name and constructor arguments that TRELLIS.2 has for a module."""
+    if not isinstance(module, (SCEncoder, SCDecoder)):
+        raise DtypeError(f"published_config: the module must be an SCEncoder or SCDecoder; got {type(module).__name__}.")
+    config = module.config
+    args: dict[str, Any] = {
+        "model_channels": list(config.model_channels),
+        "latent_channels": config.latent_channels,
+        "num_blocks": list(config.num_blocks),
+        "block_type": list(config.block_type),
+        "block_args": [_without_defaults(entry) for entry in config.args],
+        "use_fp16": config.torso_dtype == "float16",
+    }
+    if isinstance(config, EncoderConfig):
+        args["down_block_type"] = list(config.down_block_type)
+        return "SparseUnetVaeEncoder", {"in_channels": config.in_channels, **args}
+    args["up_block_type"] = list(config.up_block_type)
+    if config.voxel_margin is None:
+        return "SparseUnetVaeDecoder", {"out_channels": config.out_channels, **args, "pred_subdiv": config.pred_subdiv}
+    return "FlexiDualGridVaeDecoder", {"resolution": config.resolution or 256, **args, "voxel_margin": config.voxel_margin}
+
+
+def _without_defaults(entry: Any) -> dict[str, Any]:
+    return {f.name: getattr(entry, f.name) for f in dataclasses.fields(entry) if getattr(entry, f.name) != f.default}
+
+
+def _parts(where: str, module: nn.Module, source: Any) -> list[tuple[nn.Module, Any]]:
+    if not isinstance(module, SCVAE):
+        return [(module, source)]
+    if not isinstance(source, Mapping) or set(source) != {"encoder", "decoder"}:
+        found = sorted(map(str, source))[:4] if isinstance(source, Mapping) else describe(source)
+        raise DtypeError(f'{where}: the source of an SCVAE must be {{"encoder": …, "decoder": …}}; got {found}.')
+    return [(module.encoder, source["encoder"]), (module.decoder, source["decoder"])]
+
+
+def _links(where: str, module: nn.Module) -> list[Link]:
+    if isinstance(module, (SCEncoder, SCDecoder)):
+        return links(module, sc_vae_name, "trellis2")
+    raise DtypeError(f"{where}: the module must be one of TRELLIS.2's (SCEncoder, SCDecoder, SCVAE); got {type(module).__name__}.")
+
+
+def _registered(where: str, name: str) -> str:
+    if name not in _CLASSES:
+        raise FileFormatError(f"{where}: voxgen does not have the class {name!r}; it has {', '.join(_CLASSES)}.")
+    return _CLASSES[name]
+
+
+def _compare_config(where: str, module: nn.Module, place: Any) -> None:
+    """Raise CheckpointError if a JSON beside the weights describes another network. Shapes alone do not tell, say, the margin."""
+    if isinstance(place, Mapping) or not isinstance(place, (str, Path)) or not config_path(place).is_file():
+        return
+    path = config_path(place)
+    name, args = read_config(where, path)
+    described = build(_registered(where, name), device="meta", **args)
+    if not isinstance(module, (SCEncoder, SCDecoder)) or type(described) is not type(module):
+        raise CheckpointError(f"{where}: {path} describes {name}, and the module is a {type(module).__name__}.")
+    theirs, ours = _compared(described.config), _compared(module.config)  # pyright: ignore[reportArgumentType]
+    different = [f"{field}: {theirs[field]} in the file, {ours[field]} in the module" for field in ours if theirs[field] != ours[field]]
+    if different:
+        raise CheckpointError(f"{where}: {path} describes another network; nothing was loaded.\n  " + "\n  ".join(different))
+
+
+def _compared(config: EncoderConfig | DecoderConfig) -> dict[str, Any]:
+    return {name: value for name, value in config.to_json().items() if name not in _IMMATERIAL}
