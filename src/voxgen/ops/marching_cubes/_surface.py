@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,8 +12,11 @@ from torch import Tensor
 
 from voxgen.core.aliases import Faces, Offsets, Vertices
 from voxgen.core.batching import batch_index, offsets_from_counts
+from voxgen.core.coords import pack_keys, unpack_keys
 from voxgen.core.grid import VoxelGrid
-from voxgen.ops.grid_sets import dilate
+from voxgen.ops.lookup import lookup_cells
+
+AROUND = tuple(step for step in itertools.product((-1, 0, 1), repeat=3) if any(step))
 
 Topology = Callable[[VoxelGrid, Tensor], tuple[Tensor, Tensor]]
 """An engine: (grid, values (n,) relative to the level) → crossed edges (v, 2) int32, two rows of the grid each, the lower cell
@@ -53,7 +57,7 @@ def extract(topology: Topology, grid: VoxelGrid, values: Tensor, level: float, o
     exact = values if values.dtype == torch.float64 else values.float()
     source = None
     if outside is not None:
-        grid, source = _surrounded(grid, beyond_grid)
+        grid, source = _surrounded(grid, (exact.detach() < level) != (outside < level), beyond_grid)
         missing = exact.new_full((1,), outside)
         exact = torch.cat((exact, missing))[source]  # row -1 is the last
     relative = exact - level
@@ -69,11 +73,23 @@ def extract(topology: Topology, grid: VoxelGrid, values: Tensor, level: float, o
     return IsoSurface(vertices, faces, vertex_offsets, face_offsets, edges if source is None else source[edges.long()].int(), share)
 
 
-def _surrounded(grid: VoxelGrid, beyond_grid: bool) -> tuple[VoxelGrid, Tensor]:
-    """The grid with all cells around its cells, and the row that each has in the grid, -1 for those that are new."""
+def _surrounded(grid: VoxelGrid, opposite: Tensor, beyond_grid: bool) -> tuple[VoxelGrid, Tensor]:
+    """The grid with all cells around those whose side is opposite to that of missing cells, so that cubes of both sides are whole.
+
+    Args:
+        opposite: (n,) bool.
+    Returns:
+        The grid, and the row that each of its cells has in the one given, -1 for those that are new.
+    """
     if beyond_grid:
         x, y, z = (n + 2 for n in grid.resolution)
         inner = grid.coords + torch.tensor([0, 1, 1, 1], dtype=torch.int32, device=grid.device)
         grid = VoxelGrid(inner, (x, y, z), grid.batch_size, grid.frame.shifted((-1, -1, -1)))
-    wide = dilate(grid)
-    return wide, grid.rows_of(wide.coords)
+    limits = torch.tensor(grid.resolution, device=grid.device)
+    near, missing = grid.coords[opposite], []
+    for step in AROUND:
+        coords = near + torch.tensor([0, *step], dtype=torch.int32, device=grid.device)
+        coords = coords[lookup_cells(grid, coords) < 0]
+        missing.append(pack_keys(coords[((coords[:, 1:] >= 0) & (coords[:, 1:] < limits)).all(1)]).unique())
+    keys, source = torch.cat((grid.keys, torch.cat(missing).unique())).sort()
+    return VoxelGrid(unpack_keys(keys), grid.resolution, grid.batch_size, grid.frame), torch.where(source < len(grid), source, -1)
