@@ -25,6 +25,7 @@ from voxgen.layers import (
     ResidualUpsample,
     SparseConv3d,
     SparseConvNeXtBlock,
+    SparseGroupNorm,
     SparseResidualBlock,
     group_average,
     pointwise,
@@ -138,6 +139,8 @@ def test_structure_and_rearrangement(golden: Golden) -> None:
 def test_blocks_on_one_level(golden: Golden) -> None:
     golden.compare_fine("convnext", golden.load("convnext", SparseConvNeXtBlock(16))(golden.x))
     golden.compare_fine("res_plain", golden.load("res_plain", SparseResidualBlock(16, 24))(golden.x))
+    x = golden.x.with_feats(3 * golden.x.feats + 1)
+    golden.compare_fine("group_norm", golden.load("group_norm", SparseGroupNorm(4, 16))(x))
 
 
 @pytest.mark.usefixtures("backend")

@@ -10,6 +10,8 @@ from ._heads import read_materials as read_materials
 from ._latent import DiagonalGaussian as DiagonalGaussian
 from ._latent import LatentHead as LatentHead
 from ._norm import LayerNorm32 as LayerNorm32
+from ._norm import SparseGroupNorm as SparseGroupNorm
+from ._norm import SparseInstanceNorm as SparseInstanceNorm
 from ._pointwise import Pointwise as Pointwise
 from ._pointwise import pointwise as pointwise
 from ._pooled_resample import NearestUpsample as NearestUpsample
@@ -38,6 +40,8 @@ __all__ = [
     "ResidualUpsample",
     "SparseConv3d",
     "SparseConvNeXtBlock",
+    "SparseGroupNorm",
+    "SparseInstanceNorm",
     "SparseResidualBlock",
     "Upsampled",
     "group_average",

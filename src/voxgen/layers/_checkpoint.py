@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def run(enabled: bool, function: Callable[..., T], *args: Any) -> T:
-    """Call a function; if enabled and gradients are wanted, keep none of its intermediate results and make them again in the backward pass."""
+    """Call a function; if enabled and gradients are wanted, drop its intermediate results and make them again in the backward pass."""
     if not (enabled and torch.is_grad_enabled()):
         return function(*args)
     from torch.utils.checkpoint import checkpoint

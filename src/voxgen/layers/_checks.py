@@ -23,7 +23,8 @@ def require_input(where: str, x: Any, channels: int, weight: Tensor) -> SparseTe
     require_same_device(where, x=x.feats, weights=weight)
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         raise DtypeError(
-            f"{where}: x must have the dtype of the weights, {weight.dtype}; got {x.dtype}. Convert with x.to(dtype), or use torch.autocast."
+            f"{where}: x must have the dtype of the weights, {weight.dtype}; got {x.dtype}. "
+            "Convert with x.to(dtype), or use torch.autocast."
         )
     return x
 

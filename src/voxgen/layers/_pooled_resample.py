@@ -11,7 +11,8 @@ from . import _checkpoint
 from ._checks import require_cells, require_input
 from ._conv import SparseConv3d
 from ._norm import LayerNorm32
-from ._residual import activate, skip, zeroed
+from ._residual import skip, zeroed
+from ._sums import activate, add
 
 
 class PooledDownsample(nn.Module):
@@ -38,7 +39,7 @@ class PooledDownsample(nn.Module):
         h = SparseTensor(structure.parents, pool(activate(self.norm1, x.feats), structure, self.pooling))
         h = self.conv1(h)
         h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
-        return h.with_feats(h.feats + self.skip_connection(pool(x.feats, structure, self.pooling)))
+        return h.with_feats(add(h.feats, self.skip_connection(pool(x.feats, structure, self.pooling))))
 
 
 class NearestUpsample(nn.Module):
@@ -62,4 +63,4 @@ class NearestUpsample(nn.Module):
         h = self.conv1(h)
         h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
         # the linear map goes over parents: children of one parent share its result
-        return h.with_feats(h.feats + subdivide(self.skip_connection(x.feats), structure))
+        return h.with_feats(add(h.feats, subdivide(self.skip_connection(x.feats), structure)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from voxgen.core import SparseTensor
 
@@ -11,6 +10,7 @@ from . import _checkpoint
 from ._checks import require_input
 from ._conv import SparseConv3d
 from ._norm import LayerNorm32
+from ._sums import activate, add
 
 
 class SparseResidualBlock(nn.Module):
@@ -31,12 +31,7 @@ class SparseResidualBlock(nn.Module):
     def _forward(self, x: SparseTensor) -> SparseTensor:
         h = self.conv1(x.with_feats(activate(self.norm1, x.feats)))
         h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
-        return h.with_feats(h.feats + self.skip_connection(x.feats))
-
-
-def activate(norm: nn.Module, feats: Tensor) -> Tensor:
-    """SiLU of the normalised features."""
-    return F.silu(norm(feats))
+        return h.with_feats(add(h.feats, self.skip_connection(x.feats)))
 
 
 def skip(channels: int, out_channels: int) -> nn.Module:

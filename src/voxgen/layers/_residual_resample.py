@@ -8,13 +8,16 @@ from voxgen.core import SparseTensor
 from voxgen.core.aliases import Feats
 from voxgen.core.checks import FLOATS, require_int, require_tensor
 from voxgen.core.errors import ShapeError
+from voxgen.ops.conv import sparse_conv_children
+from voxgen.ops.neighbors import neighbor_table
 from voxgen.ops.resample import Structure, channel_to_space, space_to_channel
 
 from . import _checkpoint
 from ._checks import require_cells, require_input
 from ._conv import SparseConv3d
 from ._norm import LayerNorm32
-from ._residual import activate, zeroed
+from ._residual import zeroed
+from ._sums import activate, add
 
 CHILDREN = 8
 
@@ -75,7 +78,7 @@ class ResidualDownsample(nn.Module):
             return h
         # groups never cross children, so each child is averaged before the children come side by side
         own = group_average(x.feats, self.out_channels // CHILDREN)
-        return h.with_feats(h.feats + space_to_channel(own, structure))
+        return h.with_feats(add(h.feats, space_to_channel(own, structure)))
 
 
 class ResidualUpsample(nn.Module):
@@ -105,11 +108,12 @@ class ResidualUpsample(nn.Module):
         return _checkpoint.run(self.checkpoint, self._forward, x, structure)
 
     def _forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
-        h = self.conv1(x.with_feats(activate(self.norm1, x.feats)))
-        h = SparseTensor(structure.children, channel_to_space(h.feats, structure))
+        h = activate(self.norm1, x.feats)
+        conv, table = self.conv1, neighbor_table(x.grid, kernel_size=3)
+        h = SparseTensor(structure.children, sparse_conv_children(h, conv.weight, conv.bias, table, structure, backend=conv.backend))
         h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
         if not self.shortcut:
             return h
         own = channel_to_space(x.feats, structure)  # (n, C / 8); added by broadcasting, so its repetition is never stored
         parts = (own.shape[1], self.out_channels // own.shape[1])
-        return h.with_feats((h.feats.unflatten(1, parts) + own[:, :, None]).flatten(1))
+        return h.with_feats(add(h.feats.unflatten(1, parts), own[:, :, None]).flatten(1))
