@@ -16,5 +16,7 @@ def activate(norm: nn.Module, feats: Tensor) -> Tensor:
 
 
 def add(result: Tensor, shortcut: Tensor) -> Tensor:
-    """result + shortcut, into the memory of the result unless the sum has another dtype (autocast). No convolution keeps its result."""
-    return result.add_(shortcut) if result.dtype == shortcut.dtype else result + shortcut
+    """result + shortcut; without gradients into the memory of the result, which must be the caller's own."""
+    if torch.is_grad_enabled() or result.dtype != shortcut.dtype:  # autograd forbids it where an engine gave a view of its memory
+        return result + shortcut
+    return result.add_(shortcut)
