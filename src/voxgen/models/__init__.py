@@ -1,5 +1,7 @@
 """Whole networks: published systems and small ones of our own, assembled from voxgen's blocks; and their checkpoints."""
 
+from ._pretrained import load_pretrained as load_pretrained
+from ._pretrained import save_pretrained as save_pretrained
 from ._registry import available as available
 from ._registry import build as build
 from .sc_vae import MATERIAL_LATENTS as MATERIAL_LATENTS
@@ -36,4 +38,6 @@ __all__ = [
     "Tiling",
     "available",
     "build",
+    "load_pretrained",
+    "save_pretrained",
 ]

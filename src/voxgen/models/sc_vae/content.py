@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -180,3 +181,10 @@ class MaterialContent:
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "materials", "materials": list(self.materials), "color_space": self.color_space}
+
+
+def content_from_json(values: Mapping[str, Any]) -> Content[Any]:
+    """The inverse of `to_json` for the contents of this file."""
+    kinds = {"shape": ShapeContent, "materials": MaterialContent}
+    require_choice("SCVAE", "the kind of content", values["kind"], tuple(kinds))
+    return kinds[values["kind"]](**{name: value for name, value in values.items() if name != "kind"})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -64,6 +64,15 @@ class SCDecoder(nn.Module):
         self.output_layer = nn.Linear(widths[-1], config.out_channels)
         initialize(self)
         set_torso_dtype(self.blocks, TORSO_DTYPES[config.torso_dtype])
+
+    def description(self) -> dict[str, Any]:
+        """The configuration in plain values."""
+        return self.config.to_json()
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> SCDecoder:
+        """The inverse of `description`, with fresh weights."""
+        return cls(DecoderConfig(**values))
 
     @property
     def num_steps(self) -> int:
@@ -140,7 +149,7 @@ class SCDecoder(nn.Module):
 
     def predict(self, level: int, h: SparseTensor) -> tuple[Tensor, Tensor]:
         """Logits and mask of the step after a level, before any feature of its children is made. `h` has left the blocks."""
-        step = self._level(level)[-1]
+        step = cast(EarlyPruningUpsampler, self._level(level)[-1])
         logits = step.predict(h.feats)
         require_logits("SCDecoder", f"the logits of step {level}", logits)
         return logits, logits > step.threshold

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -70,6 +71,15 @@ class SCEncoder(nn.Module):
         self.to_latent = LatentHead(widths[-1], config.latent_channels)
         initialize(self)
         set_torso_dtype(self.blocks, TORSO_DTYPES[config.torso_dtype])
+
+    def description(self) -> dict[str, Any]:
+        """The configuration in plain values."""
+        return self.config.to_json()
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> SCEncoder:
+        """The inverse of `description`, with fresh weights."""
+        return cls(EncoderConfig(**values))
 
     def forward(self, x: SparseTensor) -> Encoded:
         """Features (n, in_channels) on a grid → posterior on the latent grid, and the levels between.

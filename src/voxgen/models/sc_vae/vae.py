@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from voxgen.ops.resample import Structure
 from voxgen.representations import OVoxel
 
 from ._outputs import DecoderOutput
-from .content import Content
+from .content import Content, content_from_json
 from .decoder import SCDecoder
 from .encoder import SCEncoder
 from .latents import LatentNormalization
@@ -86,6 +86,24 @@ class SCVAE(nn.Module, Generic[R]):
         self.decoder = decoder
         self.content = content
         self.normalization = normalization
+
+    def description(self) -> dict[str, Any]:
+        """The configuration in plain values."""
+        n = self.normalization
+        return {
+            "encoder": self.encoder.description(),
+            "decoder": self.decoder.description(),
+            "content": self.content.to_json(),
+            "normalization": None if n is None else {"mean": n.mean, "std": n.std},
+        }
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> SCVAE[Any]:
+        """The inverse of `description`, with fresh weights."""
+        encoder = SCEncoder.from_description(values["encoder"])
+        decoder = SCDecoder.from_description(values["decoder"])
+        normalization = None if values["normalization"] is None else LatentNormalization(**values["normalization"])
+        return cls(encoder, decoder, content_from_json(values["content"]), normalization)
 
     def encode(self, ovoxel: OVoxel, *, sample: bool = False, generator: torch.Generator | None = None) -> Latent:
         """O-Voxel → latent.
