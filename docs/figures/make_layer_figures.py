@@ -80,7 +80,11 @@ def norms_figure() -> None:
     """Which entries one output depends on, by its gradient."""
     grid = random_grid((7, 5), resolution=8)
     figure, panels = plt.subplots(1, 3, figsize=(12, 4.2))
-    norms = {"LayerNorm32(8)": LayerNorm32(8), "SparseInstanceNorm(8)": SparseInstanceNorm(8), "SparseGroupNorm(2, 8)": SparseGroupNorm(2, 8)}
+    norms = {
+        "LayerNorm32(8)": LayerNorm32(8),
+        "SparseInstanceNorm(8)": SparseInstanceNorm(8),
+        "SparseGroupNorm(2, 8)": SparseGroupNorm(2, 8),
+    }
     for axes, (title, norm) in zip(panels, norms.items(), strict=True):
         feats = torch.randn(len(grid), 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
         norm(SparseTensor(grid, feats)).feats[3, 2].backward()
@@ -107,7 +111,11 @@ def blocks_figure() -> None:
             axes.barh(row, part, left=start, color=TEAL if "conv" in label else ORANGE, edgecolor="white")
             axes.text(start + part / 2, row, f"{label}\n{part:.1f}", ha="center", va="center", color="white", fontsize=9)
             start += part
-    axes.set(yticks=[0, 1], yticklabels=["ConvNeXt block", "plain residual block"], xlabel=f"multiply-adds a cell / C²  ({near:.1f} of 27 neighbours exist)")
+    axes.set(
+        yticks=[0, 1],
+        yticklabels=["ConvNeXt block", "plain residual block"],
+        xlabel=f"multiply-adds a cell / C²  ({near:.1f} of 27 neighbours exist)",
+    )
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, "blocks")

@@ -8,7 +8,20 @@ from types import ModuleType
 from ._version import __version__ as __version__
 from .ops._registry import use_backend as use_backend
 
-__all__ = ["__version__", "core", "io", "metrics", "ops", "render", "representations", "testing", "use_backend"]
+__all__ = [
+    "__version__",
+    "core",
+    "io",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "render",
+    "representations",
+    "testing",
+    "use_backend",
+]
 
 
 def __getattr__(name: str) -> ModuleType:
