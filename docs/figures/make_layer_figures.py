@@ -104,16 +104,19 @@ def blocks_figure() -> None:
     table = neighbor_table(grid, kernel_size=3)
     near = table.num_pairs() / len(grid)
     figure, axes = plt.subplots(figsize=(9, 2.6))
-    for row, (name, parts) in enumerate({"ConvNeXt block": [near, 4, 4], "plain residual block": [near, near]}.items()):
+    blocks = {
+        "ConvNeXt block": {"convolution": near, "linear 1": 4, "linear 2": 4},
+        "plain residual block": {"convolution 1": near, "convolution 2": near},
+    }
+    for row, parts in enumerate(blocks.values()):
         start = 0.0
-        labels = ["convolution", "linear 1", "linear 2"] if row == 0 else ["convolution 1", "convolution 2"]
-        for part, label in zip(parts, labels, strict=True):
+        for label, part in parts.items():
             axes.barh(row, part, left=start, color=TEAL if "conv" in label else ORANGE, edgecolor="white")
             axes.text(start + part / 2, row, f"{label}\n{part:.1f}", ha="center", va="center", color="white", fontsize=9)
             start += part
     axes.set(
         yticks=[0, 1],
-        yticklabels=["ConvNeXt block", "plain residual block"],
+        yticklabels=list(blocks),
         xlabel=f"multiply-adds a cell / C²  ({near:.1f} of 27 neighbours exist)",
     )
     axes.invert_yaxis()
