@@ -147,6 +147,11 @@ class Log:
         self.writer.add_scalar("held-out/chamfer_voxels", sum(r.score.chamfer for r in results) / len(results), step)
         self.writer.add_scalar("held-out/structure_iou", sum(r.score.iou for r in results) / len(results), step)
 
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.file.close()
+
 
 class Run:
     """Everything that a step changes, and its checkpoint."""
@@ -243,6 +248,7 @@ def train(run: Run, data: list[tuple[Any, Path]], held_out: list[tuple[Any, Path
             if main and run.step % arguments.picture_every == 0:
                 log.reconstructions(run.step, measure(run.averaged, held_out[:4], accelerator.device, samples=5000), arguments.resolution)
         bar.update(100 - bar.n)
+    log.close()
     run.seconds = clock.seconds
     run.save(run.seconds)
 

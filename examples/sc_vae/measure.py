@@ -112,24 +112,24 @@ def table(results: list[Reconstruction]) -> str:
 
 
 def picture(results: list[Reconstruction], resolution: int, title: str, size: int = 256) -> Tensor:
-    """A column a shape: the source, the reconstruction, and the distance of the one from the other. (h, w, 3) uint8."""
-    sources: list[Panel | ScaleBar] = []
-    found: list[Panel | ScaleBar] = []
-    errors: list[Panel | ScaleBar] = []
-    for r in results:
-        camera = camera_for_bounds((-0.5,) * 3, (0.5,) * 3, elevation=25, azimuth=35, margin=0.8, width=size, height=size)
-        sources.append(Panel(render_mesh(r.truth, camera, supersample=2, normals="flat").color[0], r.source.name))
-        notes = (f"Chamfer {r.score.chamfer:.2f} voxels", f"F at 1 voxel {r.score.f1:.3f}")
-        found.append(Panel(render_mesh(r.mesh, camera, supersample=2, normals="flat").color[0], "reconstruction", notes))
-        if r.mesh.num_faces:
-            away = compare_surfaces(r.mesh.vertices, r.truth, samples=1).a_to_b.distances * resolution
-            image = render_scalar(r.mesh, camera, away.float(), low=0.0, high=2.0, supersample=2).color[0]
-        else:
-            image = render_mesh(r.mesh, camera).color[0]
-        errors.append(Panel(image, "error"))
-    errors.append(ScaleBar(0.0, 2.0, label="voxels"))
+    """Two shapes a row: the source, the reconstruction, and the distance of the one from the other. (h, w, 3) uint8."""
+    panels = [panel for r in results for panel in _panels(r, resolution, size)]
+    rows = [[*panels[i : i + 6], ScaleBar(0.0, 2.0, label="voxels")] for i in range(0, len(panels), 6)]
     caption = (
-        "Held-out shapes, reconstructed by the averaged weights from predicted structure. Below: distance of each vertex of the "
-        "reconstruction to the source."
+        "Held-out shapes, reconstructed by the averaged weights from predicted structure. Error: distance of each vertex of the "
+        "reconstruction to the source, in voxels."
     )
-    return compose_figure([sources, found, errors], title=title, caption=caption)
+    return compose_figure(rows, title=title, caption=caption)
+
+
+def _panels(result: Reconstruction, resolution: int, size: int) -> list[Panel]:
+    camera = camera_for_bounds((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5), elevation=25, azimuth=35, margin=0.8, width=size, height=size)
+    mesh, score = result.mesh, result.score
+    source = render_mesh(result.truth, camera, supersample=2, normals="flat").color[0]
+    found = render_mesh(mesh, camera, supersample=2, normals="flat").color[0]
+    error = found
+    if mesh.num_faces:
+        away = compare_surfaces(mesh.vertices, result.truth, samples=1).a_to_b.distances * resolution
+        error = render_scalar(mesh, camera, away.float(), low=0.0, high=2.0, supersample=2).color[0]
+    notes = (f"Chamfer {score.chamfer:.2f} voxels", f"F at 1 voxel {score.f1:.3f}")
+    return [Panel(source, result.source.name), Panel(found, "reconstruction", notes), Panel(error, "error")]
