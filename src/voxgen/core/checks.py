@@ -21,7 +21,7 @@ INTEGERS = (torch.int32, torch.int64, torch.int16, torch.uint8, torch.int8)
 
 def describe(value: Any) -> str:
     """Short text for an error message: shape and dtype of a tensor or array, else the type's name and the value."""
-    if isinstance(value, Tensor) or hasattr(value, "dtype"):
+    if isinstance(value, Tensor) or (hasattr(value, "dtype") and hasattr(value, "shape")):
         return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

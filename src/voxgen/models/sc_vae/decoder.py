@@ -142,9 +142,9 @@ class SCDecoder(nn.Module):
         step = self._level(level)[-1]
         if structure is not None and not isinstance(step, EarlyPruningUpsampler):
             return step(h, structure), structure, None
-        out = step(h, structure=structure)
         if structure is None:
-            require_logits("SCDecoder", f"the logits of step {level}", out.logits)
+            structure = Structure.of_mask(h.grid, self.predict(level, h)[1])
+        out = step(h, structure=structure)
         return out.x, out.structure, h.with_feats(out.logits)
 
     def predict(self, level: int, h: SparseTensor) -> tuple[Tensor, Tensor]:

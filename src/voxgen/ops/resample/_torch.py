@@ -56,7 +56,8 @@ def _remember_parents(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None
 
 
 def _parents_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    rows, rest = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+    saved = ctx.saved_tensors  # asked for once: activation checkpointing makes them at that moment, and only one time
+    rows, rest = saved[:4], saved[4:]
     if ctx.kind != "max":
         result = torch.ops.voxgen.parents_to_children(grad, *rows, ctx.slots if ctx.kind == "place" else 1)
     else:  # equal largest children share the gradient equally
