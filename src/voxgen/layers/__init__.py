@@ -1,4 +1,8 @@
-"""Layers on sparse tensors."""
+"""Layers on sparse tensors: convolution, norms, residual blocks, changes of level, heads.
+
+Each takes and returns a `SparseTensor` and can be used alone. None keeps anything from one call to the next: a structure that
+a layer needs is an argument.
+"""
 
 from ._conv import SparseConv3d as SparseConv3d
 from ._convnext import SparseConvNeXtBlock as SparseConvNeXtBlock

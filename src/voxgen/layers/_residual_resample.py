@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from voxgen.core import SparseTensor
 from voxgen.core.aliases import Feats
 from voxgen.core.checks import FLOATS, require_int, require_tensor
 from voxgen.core.errors import ShapeError
 from voxgen.ops.conv import sparse_conv_children
-from voxgen.ops.neighbors import neighbor_table
 from voxgen.ops.resample import Structure, channel_to_space, space_to_channel
 
 from . import _checkpoint
-from ._checks import require_cells, require_input
+from ._checks import require_channels, require_input, require_parents, structure_below
 from ._conv import SparseConv3d
 from ._norm import LayerNorm32
 from ._residual import zeroed
 from ._sums import activate, add
 
 CHILDREN = 8
+"""Children that a cell can have; their channels lie in the order x + 2y + 4z."""
 
 
-def group_average(feats: Feats, out_channels: int) -> Feats:
+def group_average(feats: Feats, out_channels: int) -> Float[Tensor, "n o"]:
+    """Means of consecutive channels: output g is the mean of channels [g·c/o, (g + 1)·c/o).
+
+    The shortcut of `ResidualDownsample`, taken of `space_to_channel(x)`: with O = 2C, four channels of one child.
+
+    Args:
+        feats: (n, c) floats.
+        out_channels: o; must divide c.
+    Returns:
+        (n, o). Differentiable.
+    Raises:
+        ShapeError: o does not divide c.   RangeError: o below 1.   DtypeError: not floats.
+    Source: TRELLIS.2, sparse residual autoencoding; differences: none.
+    Numerics: sums in float32 (float64 for float64), rounded once.
+    Example:
+        >>> group_average(torch.tensor([[1.0, 3.0, 10.0, 20.0]]), 2).tolist()
+        [[2.0, 15.0]]
+    """
     where = "group_average"
     require_tensor(where, "feats", feats, ("n", "c"), FLOATS)
     width = require_int(where, "out_channels", out_channels, 1)
@@ -31,7 +49,21 @@ def group_average(feats: Feats, out_channels: int) -> Feats:
     return feats.unflatten(1, (width, feats.shape[1] // width)).mean(-1)
 
 
-def repeat_channels(feats: Feats, out_channels: int) -> Feats:
+def repeat_channels(feats: Feats, out_channels: int) -> Float[Tensor, "n o"]:
+    """Each channel o/c times in a row: a, a, b, b. The shortcut of `ResidualUpsample`, taken of `channel_to_space(x)`.
+
+    Args:
+        feats: (n, c) floats.
+        out_channels: o; must be a multiple of c.
+    Returns:
+        (n, o). Differentiable.
+    Raises:
+        ShapeError: o is no multiple of c.   RangeError: o below 1.   DtypeError: not floats.
+    Source: TRELLIS.2, sparse residual autoencoding; differences: none.
+    Example:
+        >>> repeat_channels(torch.tensor([[1.0, 2.0]]), 4).tolist()
+        [[1.0, 1.0, 2.0, 2.0]]
+    """
     where = "repeat_channels"
     require_tensor(where, "feats", feats, ("n", "c"), FLOATS)
     width = require_int(where, "out_channels", out_channels, 1)
@@ -41,11 +73,34 @@ def repeat_channels(feats: Feats, out_channels: int) -> Feats:
 
 
 class ResidualDownsample(nn.Module):
+    """One level down: children become channels, with the mean of channel groups as shortcut.
+
+    h = space_to_channel(conv1(SiLU(norm1(x)))); y = conv2(SiLU(norm2(h))) + group_average(space_to_channel(x), O).
+
+    Args:
+        channels: C.
+        out_channels: O; a multiple of 8 that divides 8C.
+        shortcut: False leaves the shortcut out (for ablations).
+        checkpoint: keep no intermediate results for the backward pass, but make them again.
+    Parameters:
+        norm1.weight, norm1.bias: (C,).   conv1.weight: (27, C, O/8).   conv1.bias: (O/8,).
+        conv2.weight: (27, O, O).   conv2.bias: (O,); both zero at first, so that a new block is its shortcut.
+    Raises:
+        ShapeError: widths that break the rule above.   RangeError: a width below 1.
+        By `forward`: RangeError for a structure of other cells; others as `SparseConv3d`.
+    Differentiable. Empty tensors and samples are legal.   Batch: samples do not meet.
+    Cost: for n cells and p parents 2C · O/8 · pairs · n + 2O² · pairs · p operations; no tensor of 8C channels is made.
+    Source: `SparseResBlockS2C3d` of TRELLIS.2; differences: the structure is returned, not hidden in a cache on the tensor.
+    Numerics: in the dtype of the weights; norms in float32.
+    Example:
+        >>> y, structure = ResidualDownsample(16, 32)(x)                  # x: SparseTensor of 16 channels
+        >>> fine = ResidualUpsample(32, 16)(y, structure)                 # back on x.grid
+    """
+
     def __init__(self, channels: int, out_channels: int, *, shortcut: bool = True, checkpoint: bool = False) -> None:
         super().__init__()
         where = "ResidualDownsample"
-        require_int(where, "channels", channels, 1)
-        require_int(where, "out_channels", out_channels, 1)
+        require_channels(where, channels=channels, out_channels=out_channels)
         if out_channels % CHILDREN or CHILDREN * channels % out_channels:
             raise ShapeError(
                 f"{where}: out_channels must be a multiple of {CHILDREN} (a part for each child) that divides "
@@ -62,12 +117,17 @@ class ResidualDownsample(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: SparseTensor, structure: Structure | None = None) -> tuple[SparseTensor, Structure]:
+        """Go down a level.
+
+        Args:
+            x: (n cells, C).
+            structure: whose children are the cells of x; None makes it.
+        Returns:
+            (p cells, O) on `structure.parents`, and the structure, which a decoder needs to come back to these cells.
+        """
         where = "ResidualDownsample"
         require_input(where, x, self.channels, self.conv1.weight)
-        if structure is None:
-            structure = Structure.of_children(x.grid)
-        else:
-            require_cells(where, "structure.children", structure.children, x)
+        structure = structure_below(where, x, structure)
         return _checkpoint.run(self.checkpoint, self._forward, x, structure), structure
 
     def _forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
@@ -82,11 +142,40 @@ class ResidualDownsample(nn.Module):
 
 
 class ResidualUpsample(nn.Module):
+    """One level up: channels become children, with repeated channels as shortcut. The mirror of `ResidualDownsample`.
+
+    h = channel_to_space(conv1(SiLU(norm1(x)))); y = conv2(SiLU(norm2(h))) + repeat_channels(channel_to_space(x), O).
+
+    Which children there are is said by the structure: an encoder's (`ResidualDownsample` returns it), or one made of a mask
+    (`Structure.of_mask`); `EarlyPruningUpsampler` predicts it.
+
+    Args:
+        channels: C; a multiple of 8.
+        out_channels: O; a multiple of C/8.
+        shortcut: False leaves the shortcut out (for ablations).
+        checkpoint: keep no intermediate results for the backward pass, but make them again.
+    Parameters:
+        norm1.weight, norm1.bias: (C,).   conv1.weight: (27, C, 8·O).   conv1.bias: (8·O,); channels of child s lie at s·O.
+        conv2.weight: (27, O, O).   conv2.bias: (O,); both zero at first, so that a new block is its shortcut.
+    Raises:
+        ShapeError: widths that break the rule above.   RangeError: a width below 1.
+        By `forward`: RangeError for a structure of other cells; others as `SparseConv3d`.
+    Differentiable. Empty tensors and samples are legal.   Batch: samples do not meet.
+    Cost: for p parents with n children (2C · O + 2O²) · pairs · n operations without gradients: a child that does not exist
+        costs nothing. With gradients the first convolution makes the channels of all children, (p, 8·O). `conv1` is not
+        called as a module, so hooks on it do not run.
+    Source: `SparseResBlockC2S3d` of TRELLIS.2 without its prediction; differences: the structure is an argument.
+    Numerics: in the dtype of the weights; norms in float32.
+    Example:
+        >>> y, structure = ResidualDownsample(16, 32)(x)                  # x: SparseTensor of 16 channels
+        >>> ResidualUpsample(32, 16)(y, structure).grid is x.grid
+        True
+    """
+
     def __init__(self, channels: int, out_channels: int, *, shortcut: bool = True, checkpoint: bool = False) -> None:
         super().__init__()
         where = "ResidualUpsample"
-        require_int(where, "channels", channels, 1)
-        require_int(where, "out_channels", out_channels, 1)
+        require_channels(where, channels=channels, out_channels=out_channels)
         if channels % CHILDREN or out_channels % (channels // CHILDREN):
             raise ShapeError(
                 f"{where}: channels must be a multiple of {CHILDREN} (a part for each child), and out_channels of channels / {CHILDREN} "
@@ -102,16 +191,24 @@ class ResidualUpsample(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
+        """Go up a level.
+
+        Args:
+            x: (p cells, C).
+            structure: whose parents are the cells of x.
+        Returns:
+            (n cells, O) on `structure.children`.
+        """
         where = "ResidualUpsample"
         require_input(where, x, self.channels, self.conv1.weight)
-        require_cells(where, "structure.parents", structure.parents, x)
+        require_parents(where, x, structure)
         return _checkpoint.run(self.checkpoint, self._forward, x, structure)
 
     def _forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
+        conv = self.conv1
         h = activate(self.norm1, x.feats)
-        conv, table = self.conv1, neighbor_table(x.grid, kernel_size=3)
-        h = SparseTensor(structure.children, sparse_conv_children(h, conv.weight, conv.bias, table, structure, backend=conv.backend))
-        h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
+        h = sparse_conv_children(h, conv.weight, conv.bias, conv.table(x.grid), structure, backend=conv.backend)
+        h = self.conv2(SparseTensor(structure.children, activate(self.norm2, h)))
         if not self.shortcut:
             return h
         own = channel_to_space(x.feats, structure)  # (n, C / 8); added by broadcasting, so its repetition is never stored
