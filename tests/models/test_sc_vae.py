@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from models.sc_vae_cases import SMALL, decoder, encoder, latent, ovoxel, vae  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
+from models.sc_vae_cases import SMALL, decoder, encoder, latent, ovoxel, vae  # pyright: ignore[reportMissingImports]
 from voxgen.core import Frame, SparseTensor, VoxelGrid
 from voxgen.core.errors import DtypeError, EmptyResultWarning, RangeError, ShapeError
 from voxgen.models import (
