@@ -11,6 +11,7 @@ from .ops._registry import use_backend as use_backend
 __all__ = [
     "__version__",
     "core",
+    "interop",
     "io",
     "layers",
     "losses",
