@@ -40,10 +40,14 @@ class BrickTable(NamedTuple):
     items: np.ndarray
 
 
-def bin_triangles(scene: Scene) -> BrickTable:
-    """The bricks that contain cells of a triangle's (closed) neighbourhood, and the triangles of each. A conservative list."""
+def bin_triangles(scene: Scene, reach: float = 0.0) -> BrickTable:
+    """The bricks that contain cells of a triangle's (closed) neighbourhood, and the triangles of each. A conservative list.
+
+    Args:
+        reach: bricks within this distance of a triangle belong to it too, in cells.
+    """
     vertices, faces = scene.vertices.numpy(), scene.faces.numpy()
-    margin = MARGIN if scene.closed else OPEN_MARGIN
+    margin = (MARGIN if scene.closed else OPEN_MARGIN) + reach / SIDE
     mesh = (vertices, faces, scene.voxel_size, brick_shape(scene.resolution), margin)
     begins = np.zeros(len(faces) + 1, np.int64)
     _visit_all(*mesh, begins[1:], np.empty(0, np.int64), np.empty(0, np.int32))
