@@ -4,6 +4,8 @@ from ._pretrained import load_pretrained as load_pretrained
 from ._pretrained import save_pretrained as save_pretrained
 from ._registry import available as available
 from ._registry import build as build
+from .direct3d_s2 import SDFRefiner as SDFRefiner
+from .direct3d_s2 import SignRefiner as SignRefiner
 from .sc_vae import MATERIAL_LATENTS as MATERIAL_LATENTS
 from .sc_vae import SCVAE as SCVAE
 from .sc_vae import SHAPE_LATENTS as SHAPE_LATENTS
@@ -19,6 +21,11 @@ from .sc_vae import SCDecoder as SCDecoder
 from .sc_vae import SCEncoder as SCEncoder
 from .sc_vae import ShapeContent as ShapeContent
 from .sc_vae import Tiling as Tiling
+from .structure import StructureDecoder as StructureDecoder
+from .structure import StructureEncoder as StructureEncoder
+from .structure import StructureFlow as StructureFlow
+from .structure import StructureVAE as StructureVAE
+from .structure import occupied_cells as occupied_cells
 
 __all__ = [
     "MATERIAL_LATENTS",
@@ -34,10 +41,17 @@ __all__ = [
     "MaterialContent",
     "SCDecoder",
     "SCEncoder",
+    "SDFRefiner",
     "ShapeContent",
+    "SignRefiner",
+    "StructureDecoder",
+    "StructureEncoder",
+    "StructureFlow",
+    "StructureVAE",
     "Tiling",
     "available",
     "build",
     "load_pretrained",
+    "occupied_cells",
     "save_pretrained",
 ]

@@ -14,6 +14,10 @@ from voxgen.core.errors import RangeError
 from ._recipe import Recipe
 
 MODELS: dict[str, str] = {
+    "direct3d-s2/dense-vae": "voxgen.models.direct3d_s2._released:dense_vae",
+    "direct3d-s2/dense-dit": "voxgen.models.direct3d_s2._released:dense_dit",
+    "direct3d-s2/refiner": "voxgen.models.direct3d_s2._released:refiner",
+    "direct3d-s2/refiner-1024": "voxgen.models.direct3d_s2._released:sign_refiner",
     "trellis2/shape-encoder": "voxgen.models.sc_vae._released:shape_encoder",
     "trellis2/shape-decoder": "voxgen.models.sc_vae._released:shape_decoder",
     "trellis2/shape-vae": "voxgen.models.sc_vae._released:shape_vae",

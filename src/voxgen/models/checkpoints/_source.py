@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ _DTYPES = {
     "BOOL": torch.bool,
     "C64": torch.complex64,
 }
-PICKLED = (".pt", ".pth")
+PICKLED = (".pt", ".pth", ".ckpt")
 
 
 class Source(Protocol):
@@ -97,25 +97,57 @@ class SafetensorsSource:
         return self._handle.metadata() or {}
 
 
+class Completed:
+    """A source, and tensors that follow from the configuration where it leaves them out."""
+
+    def __init__(self, source: Source, derived: Mapping[str, Callable[[], Tensor]]) -> None:
+        offered = set(source.names())
+        self.label = source.label
+        self._source = source
+        self._added = DictSource({name: make() for name, make in derived.items() if name not in offered})
+
+    def names(self) -> list[str]:
+        return self._source.names() + self._added.names()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._of(name).shape(name)
+
+    def dtype(self, name: str) -> torch.dtype | str:
+        return self._of(name).dtype(name)
+
+    def read(self, name: str) -> Tensor:
+        return self._of(name).read(name)
+
+    def _of(self, name: str) -> Source:
+        return self._added if name in self._added.names() else self._source
+
+
 @contextmanager
-def open_source(where: str, source: Any) -> Iterator[Source]:
-    """A dict of tensors as it is, or the file at a path.
+def open_source(where: str, source: Any, entry: str | None = None) -> Iterator[Source]:
+    """A dict of tensors as it is, or the file at a path; of either, the state dict under `entry` where there is one.
 
     Raises:
         FileNotFoundError, PermissionError: of the system.   FileFormatError: not a checkpoint, or a damaged one.
         DtypeError: neither a dict nor a path.
     """
     if isinstance(source, Mapping):
-        yield DictSource(source)
+        yield _entry_of(source, entry, "the given state dict")
         return
     if not isinstance(source, (str, Path)):
         raise DtypeError(f"{where}: the source must be a dict of tensors or a path; got {describe(source)}.")
     path = weights_path(source)
     if path.suffix in PICKLED:
-        yield DictSource(_unpickle(where, path), str(path))
+        yield _entry_of(_unpickle(where, path), entry, str(path))
         return
     with open_safetensors(where, path) as opened:
         yield opened
+
+
+def _entry_of(content: Mapping[str, Any], entry: str | None, label: str) -> DictSource:
+    """Files of several networks hold a state dict for each."""
+    if entry is not None and isinstance(content.get(entry), Mapping):
+        return DictSource(content[entry], f"{label} [{entry}]")
+    return DictSource(content, label)
 
 
 @contextmanager

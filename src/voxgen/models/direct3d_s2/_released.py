@@ -1,0 +1,152 @@
+"""Direct3D-S2's dense networks in the released configurations. Fields have the published names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from voxgen.core.checks import require_int
+from voxgen.core.errors import ShapeError
+from voxgen.layers import set_torso_dtype
+from voxgen.models._recipe import Recipe
+from voxgen.models.sc_vae.config import TORSO_DTYPES, torso_name
+from voxgen.models.structure import StructureDecoder, StructureEncoder, StructureFlow, StructureVAE
+
+from .refiner import SDFRefiner
+from .sign_refiner import SignRefiner
+
+
+def _dtype(where: str, use_fp16: bool | None, torso_dtype: torch.dtype | str | None) -> torch.dtype:
+    return TORSO_DTYPES[torso_name(where, torso_dtype, use_fp16, "float16")]
+
+
+def _dense_vae(
+    embed_dim: int,
+    in_channels: int,
+    out_channels: int,
+    model_channels_encoder: Sequence[int],
+    num_res_blocks_encoder: int,
+    num_res_blocks_middle_encoder: int,
+    model_channels_decoder: Sequence[int],
+    num_res_blocks_decoder: int,
+    num_res_blocks_middle_decoder: int,
+    latents_scale: float,
+    latents_shift: float,
+    use_fp16: bool | None,
+    torso_dtype: torch.dtype | str | None,
+    use_checkpoint: bool,
+) -> StructureVAE:
+    dtype = _dtype("StructureVAE", use_fp16, torso_dtype)
+    encoder = StructureEncoder(
+        in_channels,
+        embed_dim,
+        model_channels_encoder,
+        num_res_blocks_encoder,
+        num_res_blocks_middle_encoder,
+        torso_dtype=dtype,
+        checkpoint=use_checkpoint,
+    )
+    decoder = StructureDecoder(
+        out_channels,
+        embed_dim,
+        model_channels_decoder,
+        num_res_blocks_decoder,
+        num_res_blocks_middle_decoder,
+        torso_dtype=dtype,
+        checkpoint=use_checkpoint,
+    )
+    set_torso_dtype(decoder, dtype)  # its first and last convolution too, unlike the encoder's
+    return StructureVAE(encoder, decoder, latents_scale=latents_scale, latents_shift=latents_shift)
+
+
+def _dense_dit(
+    resolution: int,
+    in_channels: int,
+    model_channels: int,
+    cond_channels: int,
+    out_channels: int,
+    num_blocks: int,
+    num_heads: int | None,
+    num_head_channels: int,
+    latent_shape: Sequence[int] | None,
+    use_fp16: bool | None,
+    torso_dtype: torch.dtype | str | None,
+    use_checkpoint: bool,
+    **fields: Any,
+) -> StructureFlow:
+    where = "StructureFlow"
+    if latent_shape is not None and tuple(latent_shape) != (in_channels, resolution, resolution, resolution):
+        raise ShapeError(
+            f"{where}: latent_shape must be {[in_channels, *[resolution] * 3]}, by in_channels and resolution; got {list(latent_shape)}."
+        )
+    if num_heads is None:
+        num_heads = model_channels // require_int(where, "num_head_channels", num_head_channels, 1)
+    dtype = _dtype(where, use_fp16, torso_dtype)
+    flow = StructureFlow(
+        resolution, in_channels, model_channels, cond_channels, out_channels, num_blocks, num_heads, checkpoint=use_checkpoint, **fields
+    )
+    return set_torso_dtype(flow, dtype)  # every Linear layer, not those of the blocks alone
+
+
+def _refiner(
+    input_channels_of_the_unet: int, use_fp16: bool | None, torso_dtype: torch.dtype | str | None, use_checkpoint: bool, **fields: Any
+) -> SDFRefiner:
+    dtype = _dtype("SDFRefiner", use_fp16, torso_dtype)
+    return SDFRefiner(unet_in_channels=input_channels_of_the_unet, dtype=dtype, checkpoint=use_checkpoint, **fields)
+
+
+def _sign_refiner(
+    input_channels_of_the_unet: int, use_fp16: bool | None, torso_dtype: torch.dtype | str | None, use_checkpoint: bool, **fields: Any
+) -> SignRefiner:
+    dtype = _dtype("SignRefiner", use_fp16, torso_dtype)
+    return SignRefiner(unet_in_channels=input_channels_of_the_unet, dtype=dtype, checkpoint=use_checkpoint, **fields)
+
+
+_PRECISION = {"use_fp16": None, "torso_dtype": None, "use_checkpoint": False}
+_UNET = {"layers_per_block": 2, "layers_mid_block": 2, "norm_num_groups": 4, "block_out_channels": (8, 32, 128, 512)}
+_FIELD = {"in_channels": 1, "out_channels": 1}
+
+dense_vae = Recipe(
+    _dense_vae,
+    {
+        "embed_dim": 8,
+        **_FIELD,
+        "model_channels_encoder": (32, 128, 512),
+        "num_res_blocks_encoder": 2,
+        "num_res_blocks_middle_encoder": 2,
+        "model_channels_decoder": (512, 128, 64),
+        "num_res_blocks_decoder": 4,
+        "num_res_blocks_middle_decoder": 4,
+        "latents_scale": 1.0,
+        "latents_shift": 0.0,
+        **_PRECISION,
+    },
+)
+dense_dit = Recipe(
+    _dense_dit,
+    {
+        "resolution": 16,
+        "in_channels": 8,
+        "model_channels": 1024,
+        "cond_channels": 1024,
+        "out_channels": 8,
+        "num_blocks": 24,
+        "num_heads": None,
+        "num_head_channels": 64,
+        "mlp_ratio": 4.0,
+        "patch_size": 1,
+        "pe_mode": "ape",
+        "share_mod": False,
+        "qk_rms_norm": True,
+        "qk_rms_norm_cross": False,
+        "latent_shape": None,
+        **_PRECISION,
+    },
+)
+refiner = Recipe(
+    _refiner,
+    {**_FIELD, "feature_channels": 32, "input_channels_of_the_unet": 16, **_UNET, "patch_size": 192, "overlap": 32, **_PRECISION},
+)
+sign_refiner = Recipe(_sign_refiner, {**_FIELD, "input_channels_of_the_unet": 8, **_UNET, "patch_size": 256, "stride": None, **_PRECISION})
