@@ -1,7 +1,7 @@
 """Train a small shape SC-VAE: O-Voxel → latent on a grid 8 times as coarse → O-Voxel, with predicted structure.
 
 Run: python examples/train_sc_vae.py [--data FOLDER_OF_MESHES] [--resolution 128] [--minutes 10] [--out out/sc_vae]
-     accelerate launch --num_processes 2 examples/train_sc_vae.py ...          (several devices)
+     torchrun --nproc_per_node 2 examples/train_sc_vae.py ...                   (several devices)
      tensorboard --logdir out/sc_vae                                            (curves and pictures)
 Stop it whenever you like; the same command with --resume goes on with the very next batch.
 Needs: pip install 'voxgen[train]'
@@ -46,12 +46,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--data", type=Path, help="folder of meshes (glb, gltf, obj, ply, stl, off); default: procedural shapes")
-    add("--shapes", type=int, default=1000, help="procedural shapes to train on")
+    add("--shapes", type=int, default=500, help="procedural shapes to train on")
     add("--held-out", type=int, default=24, help="shapes to measure on")
-    add("--resolution", type=int, default=64, help="voxels a side; 128 takes about four times as long a step")
+    add("--resolution", type=int, default=64, help="voxels a side; 128 takes twice as long a step, with half as many shapes")
     add("--minutes", type=float, default=10.0, help="time to train; conversion before and measuring after come on top")
     add("--steps", type=int, help="train for so many steps instead: then two runs are equal, also if one was interrupted")
-    add("--budget", type=int, help="voxels a batch and process; default: 60,000 at 64³, and as many shapes at other resolutions")
+    add("--budget", type=int, help="voxels a batch and process; default: 60,000 at 64³, 120,000 at 128³")
     add("--learning-rate", type=float, default=2e-3)
     add("--ema", type=float, default=0.99, help="decay of the averaged weights, which are the result; longer runs want 0.999 or more")
     add("--bf16", action="store_true", help="bfloat16 autocast")
@@ -66,8 +66,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.smallest:
         arguments.resolution, arguments.shapes, arguments.held_out = 16, 8, 2
         arguments.steps, arguments.checkpoint_every, arguments.picture_every = arguments.steps or 8, 3, 1000
+        arguments.budget = arguments.budget or 4000
     if arguments.budget is None:
-        arguments.budget = 60_000 * arguments.resolution**2 // 64**2
+        arguments.budget = 60_000 * arguments.resolution // 64
     return arguments
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from voxgen.core import Frame, TriMesh, VoxelGrid
-from voxgen.core.errors import FileFormatError, MeshError
+from voxgen.core.errors import VoxgenError
 from voxgen.io import load_mesh
 from voxgen.representations import OVoxel
 
@@ -76,7 +76,7 @@ def prepare(sources: list[Source], resolution: int, folder: Path, *, show: bool)
         if not path.exists():
             try:
                 ovoxel = OVoxel.from_mesh(source.mesh(), resolution, materials=False, frame=Frame.unit(resolution))
-            except (MeshError, FileFormatError) as error:
+            except VoxgenError as error:
                 warnings.warn(f"{source.name} is left out: {error}", stacklevel=2)
                 continue
             if len(ovoxel) == 0:

@@ -65,5 +65,5 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, and remove what a killed run left half-written beside it."""
     for leftover in path.parent.glob(".voxgen-*.tmp"):
-        leftover.unlink()
+        leftover.unlink(missing_ok=True)  # several processes read
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -33,15 +33,15 @@ def test_shapes_are_those_of_their_seeds_and_fill_the_cube() -> None:
     kinds = set()
     for seed in range(80):
         kind, mesh = shapes.random_shape(seed)
-        kinds.add(kind)
         again = shapes.random_shape(seed)[1]
         assert torch.equal(mesh.vertices, again.vertices)
         assert torch.equal(mesh.faces, again.faces)
         low, high = mesh.bounds()
         assert float((high - low).max()) == pytest.approx(1, abs=1e-4)
         assert float(torch.stack((low, high)).abs().max()) < 0.5
-        if kind != "union":
+        if kind != "union" and kind not in kinds:  # the report is slow, so once a kind
             assert (mesh_report(mesh).boundary_edges == 0) == (kind not in ("bowl", "vase")), kind
+        kinds.add(kind)
     assert kinds == set(shapes.KINDS)
 
 
