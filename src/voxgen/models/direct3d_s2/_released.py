@@ -16,6 +16,7 @@ from voxgen.models.structure import StructureDecoder, StructureEncoder, Structur
 
 from .refiner import SDFRefiner
 from .sign_refiner import SignRefiner
+from .unet import UNet3D
 
 
 def _dtype(where: str, use_fp16: bool | None, torso_dtype: torch.dtype | str | None) -> torch.dtype:
@@ -39,35 +40,26 @@ def _dense_vae(
     use_checkpoint: bool,
 ) -> StructureVAE:
     dtype = _dtype("StructureVAE", use_fp16, torso_dtype)
+    shared = {"latent_channels": embed_dim, "torso_dtype": dtype, "checkpoint": use_checkpoint}
     encoder = StructureEncoder(
         in_channels,
-        embed_dim,
-        model_channels_encoder,
-        num_res_blocks_encoder,
-        num_res_blocks_middle_encoder,
-        torso_dtype=dtype,
-        checkpoint=use_checkpoint,
+        channels=model_channels_encoder,
+        num_res_blocks=num_res_blocks_encoder,
+        num_res_blocks_middle=num_res_blocks_middle_encoder,
+        **shared,
     )
     decoder = StructureDecoder(
         out_channels,
-        embed_dim,
-        model_channels_decoder,
-        num_res_blocks_decoder,
-        num_res_blocks_middle_decoder,
-        torso_dtype=dtype,
-        checkpoint=use_checkpoint,
+        channels=model_channels_decoder,
+        num_res_blocks=num_res_blocks_decoder,
+        num_res_blocks_middle=num_res_blocks_middle_decoder,
+        **shared,
     )
     set_torso_dtype(decoder, dtype)  # its first and last convolution too, unlike the encoder's
     return StructureVAE(encoder, decoder, latents_scale=latents_scale, latents_shift=latents_shift)
 
 
 def _dense_dit(
-    resolution: int,
-    in_channels: int,
-    model_channels: int,
-    cond_channels: int,
-    out_channels: int,
-    num_blocks: int,
     num_heads: int | None,
     num_head_channels: int,
     latent_shape: Sequence[int] | None,
@@ -77,31 +69,31 @@ def _dense_dit(
     **fields: Any,
 ) -> StructureFlow:
     where = "StructureFlow"
-    if latent_shape is not None and tuple(latent_shape) != (in_channels, resolution, resolution, resolution):
-        raise ShapeError(
-            f"{where}: latent_shape must be {[in_channels, *[resolution] * 3]}, by in_channels and resolution; got {list(latent_shape)}."
-        )
-    if num_heads is None:
-        num_heads = model_channels // require_int(where, "num_head_channels", num_head_channels, 1)
+    expected = [fields["in_channels"], *[fields["resolution"]] * 3]
+    if latent_shape is not None and list(latent_shape) != expected:
+        raise ShapeError(f"{where}: latent_shape must be {expected}, by in_channels and resolution; got {list(latent_shape)}.")
+    by_width = fields["model_channels"] // require_int(where, "num_head_channels", num_head_channels, 1)
     dtype = _dtype(where, use_fp16, torso_dtype)
-    flow = StructureFlow(
-        resolution, in_channels, model_channels, cond_channels, out_channels, num_blocks, num_heads, checkpoint=use_checkpoint, **fields
-    )
+    flow = StructureFlow(num_heads=by_width if num_heads is None else num_heads, checkpoint=use_checkpoint, **fields)
     return set_torso_dtype(flow, dtype)  # every Linear layer, not those of the blocks alone
+
+
+def _unet(channels: int, use_checkpoint: bool, fields: dict[str, Any]) -> UNet3D:
+    return UNet3D(channels, checkpoint=use_checkpoint, **{name: fields.pop(name) for name in _UNET})
 
 
 def _refiner(
     input_channels_of_the_unet: int, use_fp16: bool | None, torso_dtype: torch.dtype | str | None, use_checkpoint: bool, **fields: Any
 ) -> SDFRefiner:
-    dtype = _dtype("SDFRefiner", use_fp16, torso_dtype)
-    return SDFRefiner(unet_in_channels=input_channels_of_the_unet, dtype=dtype, checkpoint=use_checkpoint, **fields)
+    unet = _unet(input_channels_of_the_unet, use_checkpoint, fields)
+    return set_torso_dtype(SDFRefiner(unet, **fields), _dtype("SDFRefiner", use_fp16, torso_dtype))
 
 
 def _sign_refiner(
     input_channels_of_the_unet: int, use_fp16: bool | None, torso_dtype: torch.dtype | str | None, use_checkpoint: bool, **fields: Any
 ) -> SignRefiner:
-    dtype = _dtype("SignRefiner", use_fp16, torso_dtype)
-    return SignRefiner(unet_in_channels=input_channels_of_the_unet, dtype=dtype, checkpoint=use_checkpoint, **fields)
+    unet = _unet(input_channels_of_the_unet, use_checkpoint, fields)
+    return set_torso_dtype(SignRefiner(unet, **fields), _dtype("SignRefiner", use_fp16, torso_dtype))
 
 
 _PRECISION = {"use_fp16": None, "torso_dtype": None, "use_checkpoint": False}

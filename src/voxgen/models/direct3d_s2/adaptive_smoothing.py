@@ -70,5 +70,5 @@ def apply_stencil(x: Float[Tensor, "b c x y z"], stencil: Float[Tensor, "b 27 x 
     for tap in range(TAPS):
         i, j, k = tap // 9, tap // 3 % 3, tap % 3
         cells = padded[:, :, i : i + x.shape[2], j : j + x.shape[3], k : k + x.shape[4]]
-        out = torch.addcmul(out, stencil[:, tap, None], cells)
+        out.addcmul_(stencil[:, tap, None], cells)
     return out

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,7 +9,6 @@ from tqdm import tqdm
 
 from voxgen.core import SparseTensor
 from voxgen.core.checks import FLOATS, require_int, require_same_device, require_tensor
-from voxgen.layers import set_torso_dtype
 
 from .adaptive_smoothing import AdaptiveSmoothing
 from .fields import require_field
@@ -29,14 +26,11 @@ class SDFRefiner(nn.Module):
     whole volume in overlapping tiles.
 
     Args:
-        in_channels, out_channels: width of the field before and after, 1.
+        unet: half of its input is made of the field, half of the features.
+        in_channels, out_channels: width of the field before and after.
         feature_channels: width of the decoder's features.
-        unet_in_channels: width of the U-Net's input; half is made of the field, half of the features.
-        block_out_channels, layers_per_block, layers_mid_block, norm_num_groups: as `UNet3D`.
-        patch_size: cells along an axis of a tile of `refine`.
+        patch_size: cells along an axis of a tile of `refine`, a multiple of `unet.factor`.
         overlap: cells that neighbouring tiles share, faded from one to the other.
-        dtype: of convolutions and Linear layers; norms stay float32.
-        checkpoint: recompute residual blocks in the backward pass instead of keeping their intermediate results.
     Parameters: `unet3d1.*`, `conv_in`, `latent_mlp.net.{0, 2, 4, 6}`, `adaptive_conv{1, 2, 3}.{0, 2}`, `mid_conv`, `conv_out`.
     Raises:
         RangeError: numbers that make no network.
@@ -50,36 +44,23 @@ class SDFRefiner(nn.Module):
 
     def __init__(
         self,
+        unet: UNet3D,
+        *,
         in_channels: int = 1,
         out_channels: int = 1,
-        *,
         feature_channels: int = 32,
-        unet_in_channels: int = 16,
-        block_out_channels: Sequence[int] = (8, 32, 128, 512),
-        layers_per_block: int = 2,
-        layers_mid_block: int = 2,
-        norm_num_groups: int = 4,
         patch_size: int = 192,
         overlap: int = 32,
-        dtype: torch.dtype = torch.float32,
-        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         where = "SDFRefiner"
-        half = require_int(where, "unet_in_channels", unet_in_channels, 2) // 2
+        half = require_int(where, "unet.in_channels", unet.in_channels, 2) // 2
         self.in_channels = require_int(where, "in_channels", in_channels, 1)
         self.out_channels = require_int(where, "out_channels", out_channels, 1)
         self.feature_channels = require_int(where, "feature_channels", feature_channels, 1)
-        self.unet3d1 = UNet3D(
-            unet_in_channels,
-            block_out_channels,
-            layers_per_block=layers_per_block,
-            layers_mid_block=layers_mid_block,
-            norm_num_groups=norm_num_groups,
-            checkpoint=checkpoint,
-        )
-        width = block_out_channels[0]
-        self.conv_in = nn.Conv3d(in_channels, unet_in_channels - half, 3, padding=1)
+        self.unet3d1 = unet
+        width = unet.out_channels
+        self.conv_in = nn.Conv3d(in_channels, unet.in_channels - half, 3, padding=1)
         self.latent_mlp = FeatureMLP(feature_channels, half)
         self.adaptive_conv1 = AdaptiveSmoothing(width)
         self.adaptive_conv2 = AdaptiveSmoothing(width)
@@ -88,8 +69,7 @@ class SDFRefiner(nn.Module):
         self.conv_out = nn.Conv3d(width, out_channels, 3, padding=1)
         self.patch_size = patch_size
         self.overlap = require_int(where, "overlap", overlap, 0)
-        require_tiling(where, patch_size, patch_size - overlap, self.unet3d1.factor)
-        set_torso_dtype(self, dtype)
+        require_tiling(where, patch_size, patch_size - overlap, unet.factor)
 
     def forward(self, sdf: Float[Tensor, "b 1 x y z"], features: Float[Tensor, "b f x y z"]) -> Float[Tensor, "b 1 x y z"]:
         """The network on dense patches. Differentiable.

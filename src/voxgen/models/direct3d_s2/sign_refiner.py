@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -11,7 +9,6 @@ from tqdm import tqdm
 
 from voxgen.core import SparseTensor
 from voxgen.core.checks import FLOATS, INTEGERS, require_int, require_same_device, require_tensor
-from voxgen.layers import set_torso_dtype
 from voxgen.ops.resample import Structure, pool
 
 from .fields import require_field, signed_volume
@@ -30,13 +27,10 @@ class SignRefiner(nn.Module):
     `refine` puts its signs around the field.
 
     Args:
-        in_channels, out_channels: width of the field, and of the answer, 1.
-        unet_in_channels: width of the U-Net's input.
-        block_out_channels, layers_per_block, layers_mid_block, norm_num_groups: as `UNet3D`.
-        patch_size: cells along an axis of a tile of `outside`, at half resolution.
-        stride: cells between tiles; where tiles overlap, the later one decides.
-        dtype: of convolutions; norms stay float32.
-        checkpoint: recompute residual blocks in the backward pass instead of keeping their intermediate results.
+        unet: what decides.
+        in_channels, out_channels: width of the field, and of the answer.
+        patch_size: cells along an axis of a tile of `outside`, at half resolution; a multiple of `unet.factor`.
+        stride: cells between tiles, None for half a tile; where tiles overlap, the later one decides.
     Parameters: `unet3d1.*`, `conv_in`, `conv_out`.
     Raises:
         RangeError: numbers that make no network.
@@ -49,37 +43,17 @@ class SignRefiner(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int = 1,
-        out_channels: int = 1,
-        *,
-        unet_in_channels: int = 8,
-        block_out_channels: Sequence[int] = (8, 32, 128, 512),
-        layers_per_block: int = 2,
-        layers_mid_block: int = 2,
-        norm_num_groups: int = 4,
-        patch_size: int = 256,
-        stride: int | None = None,
-        dtype: torch.dtype = torch.float32,
-        checkpoint: bool = False,
+        self, unet: UNet3D, *, in_channels: int = 1, out_channels: int = 1, patch_size: int = 256, stride: int | None = None
     ) -> None:
         super().__init__()
         where = "SignRefiner"
         self.in_channels = require_int(where, "in_channels", in_channels, 1)
-        self.unet3d1 = UNet3D(
-            unet_in_channels,
-            block_out_channels,
-            layers_per_block=layers_per_block,
-            layers_mid_block=layers_mid_block,
-            norm_num_groups=norm_num_groups,
-            checkpoint=checkpoint,
-        )
-        self.conv_in = nn.Conv3d(in_channels, unet_in_channels, 3, padding=1)
-        self.conv_out = nn.Conv3d(block_out_channels[0], out_channels, 3, padding=1)
+        self.unet3d1 = unet
+        self.conv_in = nn.Conv3d(in_channels, unet.in_channels, 3, padding=1)
+        self.conv_out = nn.Conv3d(unet.out_channels, out_channels, 3, padding=1)
         self.patch_size = patch_size
         self.stride = patch_size // 2 if stride is None else stride
-        require_tiling(where, patch_size, self.stride, self.unet3d1.factor)
-        set_torso_dtype(self, dtype)
+        require_tiling(where, patch_size, self.stride, unet.factor)
 
     def forward(self, sdf: Float[Tensor, "b 1 x y z"]) -> Float[Tensor, "b 1 x y z"]:
         """The network on dense patches: logits of lying outside. Differentiable.

@@ -33,6 +33,8 @@ class UNet3D(nn.Module):
     Raises:
         RangeError: numbers that make no network.   ShapeError, DtypeError: an input that does not fit.
     Source: Direct3D-S2's refiners (not in the paper); differences: none.
+    Attributes:
+        out_channels: width of the output.   factor: sides of the input must be multiples of it.
     Numerics: norms in float32.
     Example:
         >>> UNet3D(4, (8, 16), layers_per_block=1)(torch.zeros(1, 4, 8, 8, 8)).shape
@@ -58,6 +60,7 @@ class UNet3D(nn.Module):
         widths = [require_int(where, f"block_out_channels[{i}]", width, 1) for i, width in enumerate(block_out_channels)]
         if not widths:
             raise RangeError(f"{where}: block_out_channels must have at least one level; got none.")
+        self.out_channels = widths[0]
         self.factor = 2 ** (len(widths) - 1)
 
         self.conv_in = nn.Conv3d(in_channels, widths[0], 3, padding=1)
@@ -89,4 +92,4 @@ class UNet3D(nn.Module):
         h = self.mid_block(h)
         for up in self.up_blocks:
             h = up(h, skips)
-        return F.silu(self.conv_norm_out(h))
+        return F.silu(self.conv_norm_out(h), inplace=True)

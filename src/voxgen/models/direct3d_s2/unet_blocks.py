@@ -57,8 +57,8 @@ class VolumeResidualBlock(nn.Module):
         return run(self.checkpoint, self._forward, x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(F.silu(self.norm1(x), inplace=True))
+        h = self.conv2(F.silu(self.norm2(h), inplace=True))
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
