@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO
 
 import torch
@@ -48,10 +48,17 @@ def file_header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | Non
 
 
 def write_safetensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, overwrite: bool = True
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    convert: Callable[[str, Tensor], Tensor] | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write a file atomically, with no second copy of the tensors in memory.
 
+    Args:
+        convert: what is written of a tensor, by its name; called twice, once with a tensor on the meta device.
     Raises:
         DtypeError: a dtype that the format does not know.   DeviceError: a tensor on the meta device.
         OSError: as `atomic_write`.
@@ -62,11 +69,14 @@ def write_safetensors(
             f"write_safetensors: {len(absent)} tensors lie on the meta device and have no values, the first is {absent[0]}. "
             f"Load or initialise the module first."
         )
-    header, order = file_header(tensors, metadata)
+    shown = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    if convert is not None:
+        shown = {name: convert(name, tensor) for name, tensor in shown.items()}
+    header, order = file_header(shown, metadata)
     with atomic_write(path, overwrite=overwrite) as file:
         file.write(header)
         for name in order:
-            _write(file, tensors[name])
+            _write(file, tensors[name] if convert is None else convert(name, tensors[name]))
 
 
 def _write(file: IO[bytes], tensor: Tensor) -> None:

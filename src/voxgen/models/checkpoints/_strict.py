@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from voxgen.ops.conv.layouts import Layout, from_layout, to_layout
 from ._source import Source
 
 _SHOWN = 10
-_HALF_MAX = 65504.0
+HALF_MAX = 65504.0
+"""The largest float16."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _check(where: str, part: Part) -> None:
             shapes.append(f"{link.published}: {found} in the checkpoint, {expected} in the module")
         elif not isinstance(dtype, torch.dtype) or dtype.is_floating_point != target.dtype.is_floating_point or dtype.is_complex:
             dtypes.append(f"{link.published}: {_word(dtype)} in the checkpoint, {_word(target.dtype)} in the module")
-        elif _may_overflow(dtype, target.dtype) and (top := _largest(source.read(link.published))) > _HALF_MAX:
+        elif _may_overflow(dtype, target.dtype) and (top := largest(source.read(link.published))) > HALF_MAX:
             dtypes.append(f"{link.published}: holds {top:.3g}, beyond the range of the module's float16")
     problems = [
         _listing("missing from the checkpoint", missing),
@@ -139,8 +141,15 @@ def _may_overflow(source: torch.dtype, target: torch.dtype) -> bool:
     return target == torch.float16 and source != torch.float16
 
 
-def _largest(tensor: Tensor) -> float:
-    return float(tensor[tensor.isfinite()].abs().max()) if tensor.numel() and bool(tensor.isfinite().any()) else 0.0
+def largest(tensor: Tensor) -> float:
+    """The largest finite magnitude, 0 where there is none."""
+    if tensor.numel() == 0:
+        return 0.0
+    low, high = tensor.detach().aminmax()
+    top = float(torch.maximum(-low, high))
+    if math.isfinite(top):
+        return top
+    return float(tensor.detach().nan_to_num(0, 0, 0).abs().max())
 
 
 def _word(dtype: torch.dtype | str) -> str:

@@ -22,7 +22,7 @@ from voxgen.models.sc_vae import SCVAE, DecoderConfig, EncoderConfig, SCDecoder,
 from ._published import links, sc_vae_name
 from ._safetensors import write_safetensors
 from ._source import config_path, open_source, read_config, weights_path
-from ._strict import Link, Part, load_strictly
+from ._strict import HALF_MAX, Link, Part, largest, load_strictly
 
 StateDict = Mapping[str, Tensor]
 Place = StateDict | str | Path
@@ -121,13 +121,19 @@ def save_trellis2(
     """
     where = "save_trellis2"
     weights = weights_path(Path(os.fspath(path)))
-    tensors = to_trellis2(module, dtype)
+    own = module.state_dict()
+    by_name = {link.published: link for link in _links(where, module)}
+    tensors = {name: own[link.own] for name, link in by_name.items()}
     if dtype == torch.float16:
-        lost = [name for name, value in tensors.items() if not value.is_meta and bool(value.isinf().any())]
+        lost = [name for name, value in tensors.items() if value.dtype != dtype and not value.is_meta and largest(value) > HALF_MAX]
         if lost:
             raise RangeError(f"{where}: {len(lost)} tensors exceed float16, the first is {lost[0]}. Pass dtype=torch.float32.")
     name, args = published_config(module)
-    write_safetensors(weights, tensors, overwrite=overwrite)
+
+    def convert(name: str, value: Tensor) -> Tensor:
+        return by_name[name].export(value).to(dtype or value.dtype)
+
+    write_safetensors(weights, tensors, convert=convert, overwrite=overwrite)
     with atomic_write(config_path(weights), "w", overwrite=overwrite) as file:
         json.dump({"name": name, "args": args}, file, indent=4)
 

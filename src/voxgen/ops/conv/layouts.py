@@ -32,9 +32,13 @@ class _Axes:
     order: tuple[int, int, int, int, int]
 
     def read(self, weight: Tensor) -> Tensor:
+        if self.order == (1, 2, 3, 4, 0):  # as a matrix, which torch transposes several times as fast
+            return weight.flatten(1).t().contiguous().unflatten(0, weight.shape[1:])
         return weight.permute(self.order)
 
     def write(self, weight: Tensor) -> Tensor:
+        if self.order == (1, 2, 3, 4, 0):
+            return weight.flatten(0, 3).t().contiguous().unflatten(1, weight.shape[:4])
         return weight.permute(*(self.order.index(axis) for axis in range(5)))
 
 
