@@ -63,6 +63,7 @@ def _attend(
         return torch.ops.voxgen.spatial_sparse_attention(q, k, v, k_c, v_c, gate, tables, numbers, top_k, scale, engine)[0]
 
 
+with_numba = functools.partial(_attend, "numba")
 with_torch = functools.partial(_attend, "torch")
 
 
@@ -71,7 +72,7 @@ def _choice_engine(name: str) -> ModuleType:
 
 
 def _gate_engine(name: str) -> ModuleType:
-    return importlib.import_module(f"voxgen.ops.spatial_sparse_attention._gate{'' if name == 'torch' else '_' + name}")
+    return importlib.import_module(f"voxgen.ops.spatial_sparse_attention._gate{'_triton' if name == 'triton' else ''}")
 
 
 @torch.library.impl(_LIBRARY, "spatial_sparse_attention", "CompositeExplicitAutograd")
