@@ -60,8 +60,8 @@ def rope_phases(
         not positive.
     Source: TRELLIS.2's rotary embedding; differences: real numbers in place of complex ones.
     Example:
-        >>> rope_phases(torch.tensor([[1, 0, 0]]), 8)[0].tolist()
-        [[0.5403022766113281, 0.8414709568023682], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]
+        >>> rope_phases(torch.tensor([[0, 5, 0]]), 8)[0, [0, 2, 3]].tolist()          # x and z are 0, the last pair is left over
+        [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]
     """
     where = "rope_phases"
     wide = _positions(where, positions)

@@ -32,8 +32,8 @@ class MultiHeadRMSNorm(nn.Module):
     Source: the q/k norm of TRELLIS, TRELLIS.2 and Direct3D-S2; differences: none.
     Numerics: in float32, or float64 for float64, rounded once.
     Example:
-        >>> MultiHeadRMSNorm(2, 1)(torch.tensor([[[3.0, 4.0]]])).flatten().tolist()
-        [0.8485280871391296, 1.1313707828521729]
+        >>> MultiHeadRMSNorm(2, 1)(torch.tensor([[[5.0, -5.0]]])).round().flatten().tolist()
+        [1.0, -1.0]
     """
 
     def __init__(self, head_channels: int, heads: int) -> None:
