@@ -57,10 +57,10 @@ def cells(mesh: str | None, resolution: int) -> VoxelGrid:
     return fresh(OVoxel.from_mesh(load_mesh(DATA / mesh), resolution, materials=False).grid)
 
 
-def best(calls: dict[str, Callable[[], object]], repeats: int, budget: float, device: str) -> Times:
+def best(calls: dict[str, Callable[[], object]], repeats: int, budget: float, device: str, warm_up: bool = True) -> Times:
     """Best wall and CPU seconds of each call, in turns, until the repeats or the seconds of the budget are spent."""
     found: Times = {name: {"wall_s": float("inf"), "cpu_s": float("inf")} for name in calls}
-    for call in calls.values():
+    for call in calls.values() if warm_up else ():
         call()
     end = time.perf_counter() + budget
     for turn in range(repeats):
@@ -81,9 +81,10 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def extra_bytes(call: Callable[[], object], device: str) -> int | None:
+def extra_bytes(call: Callable[[], object], device: str, warm_up: bool = True) -> int | None:
     """Peak memory of a call above what is held before it; None where the system does not tell."""
-    call()
+    if warm_up:
+        call()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
