@@ -1,7 +1,12 @@
-"""Direct3D-S2: the refiners of its decoded fields."""
+"""Direct3D-S2: image conditions, and the refiners of its decoded fields."""
 
 from .adaptive_smoothing import AdaptiveSmoothing as AdaptiveSmoothing
 from .adaptive_smoothing import apply_stencil as apply_stencil
+from .conditioning import SparseCondition as SparseCondition
+from .conditioning import foreground_patches as foreground_patches
+from .conditioning import image_tokens as image_tokens
+from .conditioning import prepare_image as prepare_image
+from .conditioning import sparse_condition as sparse_condition
 from .fields import decoded_repeats as decoded_repeats
 from .fields import signed_volume as signed_volume
 from .refiner import SDFRefiner as SDFRefiner
@@ -12,8 +17,13 @@ __all__ = [
     "AdaptiveSmoothing",
     "SDFRefiner",
     "SignRefiner",
+    "SparseCondition",
     "UNet3D",
     "apply_stencil",
     "decoded_repeats",
+    "foreground_patches",
+    "image_tokens",
+    "prepare_image",
     "signed_volume",
+    "sparse_condition",
 ]
