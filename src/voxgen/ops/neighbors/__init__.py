@@ -66,7 +66,8 @@ def neighbor_table(
         and key, whatever the backend. Not differentiable.
     Raises:
         RangeError: an even kernel_size that is not the stride; a size, stride or dilation below 1; a footprint of which
-            no window fits; an out_grid of another batch size.   FrameError: an out_grid whose frame does not fit the
+            no window fits, or that reaches over 131,072 cells; outputs of a resolution above 65,536; an out_grid of another
+            batch size.   FrameError: an out_grid whose frame does not fit the
             stride.   DeviceError: grids on different devices.   CapacityError: 2³¹ cells or more, or a
         table for which there is no memory.
     Empty grids and samples are legal.   Batch: neighbours are of one sample.

@@ -79,6 +79,11 @@ def make_key(
             f"{where}: an even kernel_size has no middle, so it must equal the stride along its axis (as in a downsampling by 2); "
             f"got kernel_size {kernel} with stride {step}. Use an odd kernel_size."
         )
+    if any(d * (k - 1) > 2 * MAX_RESOLUTION for k, d in zip(kernel, spread, strict=True)):
+        raise RangeError(
+            f"{where}: a footprint may reach over {2 * MAX_RESOLUTION} cells, twice the largest grid; kernel_size {kernel} with dilation "
+            f"{spread} reaches farther. Use a smaller dilation."
+        )
     if padding is None:
         x, y, z = (d * (k // 2) if k % 2 else 0 for k, d in zip(kernel, spread, strict=True))
         margin = (x, y, z)

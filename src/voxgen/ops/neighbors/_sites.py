@@ -8,12 +8,16 @@ import torch
 from torch import Tensor
 
 from voxgen.core.aliases import Int3
-from voxgen.core.coords import pack_keys, unpack_keys
+from voxgen.core.coords import MAX_RESOLUTION, pack_keys, unpack_keys
 from voxgen.core.errors import RangeError
 from voxgen.core.grid import VoxelGrid
+from voxgen.core.memory import require_memory
 from voxgen.ops.grid_sets import parents
 
 from ._key import NeighborKey
+
+OFFSET_BYTES = 256
+"""What the list of offsets takes for each."""
 
 
 def output_grid(grid: VoxelGrid, key: NeighborKey) -> VoxelGrid:
@@ -23,6 +27,12 @@ def output_grid(grid: VoxelGrid, key: NeighborKey) -> VoxelGrid:
     resolution = key.output_resolution(grid.resolution)
     if min(resolution) < 1:
         raise RangeError(f"neighbor_table: no window of {key} fits in a grid of resolution {grid.resolution}. Use more padding.")
+    if max(resolution) > MAX_RESOLUTION:
+        raise RangeError(
+            f"neighbor_table: the outputs would have resolution {resolution}; at most {MAX_RESOLUTION} cells an axis are possible."
+        )
+    remedy = "Give out_grid, use a smaller kernel_size, or split the batch."
+    require_memory("neighbor_table", (16 * len(grid) + OFFSET_BYTES) * key.volume, grid.device, remedy)
     reached = _reached_by_scattering(grid, key, resolution) if key.transposed else _windows_that_touch(grid, key, resolution)
     frame = grid.frame.refine(key.stride) if key.transposed else grid.frame.coarsen(key.stride)
     return VoxelGrid.from_sorted(unpack_keys(reached), resolution=resolution, batch_size=grid.batch_size, frame=frame)

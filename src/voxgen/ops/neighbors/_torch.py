@@ -12,6 +12,8 @@ from ._key import NeighborKey
 
 CHUNK = 1 << 16
 """Outputs at once on a CPU, so that what is computed for one of them stays in its cache."""
+SMALL_STRIDE = 1 << 14
+"""Up to here the place of any output times the stride, plus any footprint, fits in int32."""
 
 
 def find_rows(grid: VoxelGrid, outputs: VoxelGrid, key: NeighborKey) -> Tensor:
@@ -47,6 +49,8 @@ def _fill(index: BlockIndex, coords: Tensor, key: NeighborKey, rows: Tensor) -> 
 def _axis(place: Tensor, axis: int, key: NeighborKey, blocks: int) -> list[tuple[Tensor, Tensor]]:
     """For each offset along an axis: the block of the partner cell (0, a guard block, where there is none) and its place therein."""
     d, s, p = key.dilation[axis], key.stride[axis], key.padding[axis]
+    if s > SMALL_STRIDE:
+        place = place.long()
     found = []
     for k in range(key.kernel_size[axis]):
         if key.transposed:

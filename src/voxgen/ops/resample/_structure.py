@@ -12,11 +12,11 @@ from torch import Tensor
 from voxgen.core.aliases import Int3
 from voxgen.core.checks import require_int3, require_same_device
 from voxgen.core.coords import MAX_RESOLUTION
-from voxgen.core.errors import EmptyResultWarning, RangeError
+from voxgen.core.errors import CapacityError, EmptyResultWarning, RangeError
 from voxgen.core.grid import VoxelGrid
 from voxgen.ops.grid_sets import ChildOrder, child_offsets, parent_rows, parents
 from voxgen.ops.grid_sets._levels import refine
-from voxgen.ops.lookup import lookup_cells
+from voxgen.ops.lookup import MAX_ROWS, lookup_cells
 
 from ._links import Links
 
@@ -51,7 +51,7 @@ class Structure:
         """The level above a grid: its parents are `grid_sets.parents(children, factor)`. Its lists are kept on `children`.
 
         Raises:
-            RangeError: a factor below 1.
+            RangeError: a factor below 1.   CapacityError: 2³¹ cells or more, because rows are int32.
         """
         f = require_int3("Structure.of_children", "factor", factor, 1, MAX_RESOLUTION)
         coarse, rows = parents(children, f), parent_rows(children, f)
@@ -71,7 +71,8 @@ class Structure:
             order: which column is which child; "x_fastest" is slot = x + 2y + 4z.
         Raises:
             ShapeError, DtypeError: the mask is not (p, fx·fy·fz) bool.   RangeError: a factor below 1, or a resolution
-            that would exceed 65,536.   DeviceError: mask and grid on different devices.
+            that would exceed 65,536.   DeviceError: mask and grid on different devices.   CapacityError: 2³¹ children or
+            more, or more than memory holds.
         Warns:
             EmptyResultWarning: there are cells and the mask keeps no child of any.
         """
@@ -89,6 +90,7 @@ class Structure:
         Raises:
             RangeError: different batch sizes, a cell of `children` without a parent, or a factor below 1.
             FrameError: the frames do not fit the factor.   DeviceError: grids on different devices.
+            CapacityError: 2³¹ cells or more.
         """
         where = "Structure.between"
         f = require_int3(where, "factor", factor, 1, MAX_RESOLUTION)
@@ -96,6 +98,8 @@ class Structure:
         if parents.batch_size != children.batch_size:
             raise RangeError(f"{where}: both grids must have one batch_size; got {parents.batch_size} and {children.batch_size}.")
         children.frame.coarsen(f).require_close(where, parents.frame)
+        if len(children) > MAX_ROWS:
+            raise CapacityError(f"{where}: rows are int32, so a grid may have at most {MAX_ROWS} cells; children has {len(children)}.")
         divisor = torch.tensor([1, *f], dtype=torch.int32, device=children.device)
         rows = lookup_cells(parents, children.coords // divisor)
         orphans = rows < 0
