@@ -56,8 +56,9 @@ def load_trellis2(module: nn.Module, source: Place | Mapping[str, Place], *, dev
         DtypeError: a module that is not of TRELLIS.2, or a source that is neither a dict nor a path.
     Source: names and layouts of the files of microsoft/TRELLIS.2-4B.
     Example:
-        >>> decoder = build("trellis2/shape-decoder", device="meta")
-        >>> load_trellis2(decoder, "ckpts/shape_dec_next_dc_f16c32_fp16", device="cpu")
+        >>> with torch.device("meta"):
+        ...     decoder = SCDecoder(config)
+        >>> load_trellis2(decoder, "decoder.safetensors", device="cpu")
     """
     where = "load_trellis2"
     with ExitStack() as stack:

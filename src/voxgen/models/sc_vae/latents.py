@@ -22,8 +22,10 @@ class LatentNormalization:
     Raises:
         RangeError: numbers that are not finite, or a std that is not positive.   ShapeError: different lengths.
     Example:
-        >>> x = SHAPE_LATENTS.normalize(vae.encode(ovoxel).z)
-        >>> vae.decode(SHAPE_LATENTS.denormalize(x))
+        >>> z = SparseTensor(latent_grid, torch.randn(len(latent_grid), 32))
+        >>> x = SHAPE_LATENTS.normalize(z)
+        >>> torch.allclose(SHAPE_LATENTS.denormalize(x).feats, z.feats, atol=1e-5)
+        True
     """
 
     mean: tuple[float, ...]

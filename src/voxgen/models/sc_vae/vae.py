@@ -72,9 +72,13 @@ class SCVAE(nn.Module, Generic[R]):
         given; the resolution is the grid's; an empty level gives an empty O-Voxel and a warning in place of an error.
     Example:
         >>> vae = voxgen.models.build("voxgen/shape-vae-small")
-        >>> latent = vae.encode(OVoxel.from_mesh(mesh, resolution=64))
-        >>> vae.decode(latent).ovoxel.to_mesh()                                  # honest: predicted structure
-        >>> vae.decode(latent, structure=latent.structures).ovoxel.to_mesh()     # as in training
+        >>> latent = vae.encode(OVoxel.from_mesh(mesh, resolution=32, materials=False))
+        >>> latent.z.grid.resolution
+        (8, 8, 8)
+        >>> predicted = vae.decode(latent).ovoxel                                # honest: predicted structure
+        >>> given = vae.decode(latent, structure=latent.structures).ovoxel      # as in training
+        >>> given.resolution
+        (32, 32, 32)
     """
 
     def __init__(
