@@ -12,6 +12,9 @@ from voxgen.core.errors import DtypeError, RangeError, ShapeError
 
 __all__ = ["decoded_repeats", "require_field", "signed_volume"]
 
+ROWS = 1 << 22
+"""Cells written at once: torch indexes with int64, which for all cells would be more than the values."""
+
 
 def require_field(where: str, field: SparseTensor, channels: int, patch_size: int, factor: int, weight: Tensor, pooled: int = 1) -> int:
     """Resolution of a field; raise unless it has this width on a cube that tiles can cover.
@@ -56,10 +59,12 @@ def signed_volume(field: SparseTensor, outside: Bool[Tensor, "b x y z"]) -> Floa
     fx, fy, fz = (n // m for n, m in zip(sides, outside.shape[1:], strict=True))
     b, x, y, z = outside.shape
     volume = torch.empty(b, x, fx, y, fy, z, fz, dtype=field.dtype, device=outside.device)
-    for sample in range(b):  # a sample at a time: the signs as floats are no second volume
-        volume[sample] = torch.where(outside[sample], 1, -1).to(field.dtype)[:, None, :, None, :, None]
+    for sample in range(b):  # a sample at a time: signs as floats are an eighth of its volume, at half the resolution
+        volume[sample] = outside[sample].to(field.dtype).mul_(2).sub_(1)[:, None, :, None, :, None]
     volume = volume.view(b, *sides)
-    return volume.index_put_(tuple(field.coords.long().unbind(1)), field.feats[:, 0])[:, None]
+    for coords, values in zip(field.coords.split(ROWS), field.feats[:, 0].split(ROWS), strict=True):
+        volume.index_put_(tuple(coords.long().unbind(1)), values)
+    return volume[:, None]
 
 
 def decoded_repeats(cells: Int[Tensor, "n 3"], *, chunk: int = 256, slab: int = 7) -> Int[Tensor, " n"]:
