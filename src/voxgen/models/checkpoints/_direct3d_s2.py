@@ -51,7 +51,7 @@ def load_direct3d_s2(
     Source: names and layouts of the files of DreamTechAI/Direct3D-S2.
     Example:
         >>> refiner = build("direct3d-s2/refiner", device="meta")
-        >>> load_direct3d_s2(refiner, "direct3d-s2-v-1-1/model_refiner.ckpt")
+        >>> load_direct3d_s2(refiner, "direct3d-s2-v-1-1/model_refiner.ckpt", device="cuda")          # doctest: +SKIP
     """
     where = "load_direct3d_s2"
     entry, tensors = _entry(where, module), _links(where, module)

@@ -46,6 +46,9 @@ def signed_volume(field: SparseTensor, outside: Bool[Tensor, "b x y z"]) -> Floa
     Raises:
         ShapeError, DtypeError, DeviceError: tensors that do not fit each other.
     Memory: the result, r³ values a sample: 2 GiB at 1024³ in half precision.
+    Example:
+        >>> signed_volume(field, torch.ones(1, 16, 16, 16, dtype=torch.bool)).shape          # field: (n, 1) on 32³ cells
+        torch.Size([1, 1, 32, 32, 32])
     """
     where = "signed_volume"
     sides = field.grid.resolution

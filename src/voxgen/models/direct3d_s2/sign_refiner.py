@@ -38,8 +38,8 @@ class SignRefiner(nn.Module):
         needs one dense volume where the original has four; any resolution and number of samples.
     Example:
         >>> refiner = build("direct3d-s2/refiner-1024", block_out_channels=(8, 16), patch_size=16, use_fp16=False)
-        >>> refiner.outside(field).shape                        # field: (n, 1) on 64³ cells
-        torch.Size([1, 32, 32, 32])
+        >>> refiner.outside(field).shape                        # field: (n, 1) on 32³ cells
+        torch.Size([1, 16, 16, 16])
     """
 
     def __init__(
