@@ -1,33 +1,30 @@
-"""Sparse convolution against dense convolution, its own algebra, the original's values, and the machinery of torch."""
+"""Sparse convolution against dense convolution, its own algebra, and the original's values."""
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
+from conv_inputs import at, conv, operands
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import BackendUnavailable, DeviceError, DtypeError, ShapeError
 from voxgen.ops._registry import use_backend
-from voxgen.ops.conv import _numba, sparse_conv
+from voxgen.ops.conv import sparse_conv
 from voxgen.ops.conv.layouts import from_layout, to_layout
 from voxgen.ops.grid_sets import children
 from voxgen.ops.neighbors import neighbor_table
 from voxgen.testing.compare import difference
-from voxgen.testing.grids import fresh, full_grid, random_coords, random_grid
+from voxgen.testing.grids import full_grid, random_coords, random_grid
 
 ENGINES = ["numba", "torch", "reference"]
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -36,23 +33,6 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def accuracy(dtype: torch.dtype) -> float:
     """Rounding of sums of a few hundred products of unit size."""
     return 1e-12 if dtype == torch.float64 else 2e-6
-
-
-def operands(table: Any, channels_in: int, channels_out: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    feats = torch.randn(len(table.in_grid), channels_in, dtype=dtype)
-    weight = torch.randn(table.volume, channels_in, channels_out, dtype=dtype) / (table.volume * channels_in) ** 0.5
-    return feats, weight, torch.randn(channels_out, dtype=dtype)
-
-
-def conv(tensors: Sequence[Tensor], table: Any, engine: str = "auto") -> Tensor:
-    feats, weight, bias = tensors
-    return sparse_conv(feats, weight, bias, table, backend=engine)
-
-
-def at(volume: Tensor, grid: VoxelGrid) -> Tensor:
-    """Rows of a dense (b, c, x, y, z) volume at the cells of a grid."""
-    b, x, y, z = grid.coords.long().unbind(1)
-    return volume[b, :, x, y, z]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -190,140 +170,6 @@ def test_nan_stays_in_its_windows(engine: str) -> None:
     assert torch.equal(out.isnan().any(1), (table.table == 17).any(1))
 
 
-def test_result_does_not_depend_on_threads() -> None:
-    table = neighbor_table(random_grid((3000,), 50))
-    feats, weight, bias = (t.requires_grad_() for t in operands(table, 24, 40))
-
-    def run() -> list[Tensor]:
-        out = sparse_conv(feats, weight, bias, table, backend="numba")
-        return [out, *torch.autograd.grad(out.square().sum(), [feats, weight, bias])]
-
-    several = run()
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        assert all(torch.equal(a, b) for a, b in zip(run(), several, strict=True))
-    finally:
-        numba.set_num_threads(before)
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 150, 1000])
-def test_result_does_not_depend_on_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = neighbor_table(random_grid((90, 0, 60), 9))
-    tensors = operands(table, 24, 40)
-    expected = conv(tensors, table, "numba")
-    monkeypatch.setattr(_numba, "_chunk", lambda *_: chunk)
-    assert torch.equal(conv(tensors, table, "numba"), expected)
-
-
-@pytest.mark.parametrize("engine", ["numba", "torch"])
-def test_global_state_is_left_alone(engine: str) -> None:
-    state = lambda: (torch.get_num_threads(), numba.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype())  # noqa: E731
-    before = state()
-    table = neighbor_table(random_grid((30,), 9))
-    feats, weight, bias = (t.requires_grad_() for t in operands(table, 4, 40))
-    sparse_conv(feats, weight, bias, table, backend=engine).sum().backward()
-    assert state() == before
-
-
-@pytest.mark.parametrize("engine", ["numba", "torch"])
-@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1), (1, 2)])
-@pytest.mark.parametrize("options", [{}, {"stride": 2}])
-def test_only_the_gradients_asked_for(engine: str, wanted: tuple[int, ...], options: dict[str, Any]) -> None:
-    table = neighbor_table(random_grid((40, 0, 30), 8), **options)
-    tensors = operands(table, 34, 36)
-    chosen = [tensors[i].requires_grad_() for i in wanted]
-    upstream = torch.randn(len(table), 36)
-    actual = torch.autograd.grad(conv(tensors, table, engine), chosen, upstream)
-    expected = torch.autograd.grad(conv(tensors, table, "reference"), chosen, upstream)
-    assert all(difference(a, e) < 1e-5 for a, e in zip(actual, expected, strict=True))
-    if 2 not in wanted:
-        without = torch.autograd.grad(sparse_conv(tensors[0], tensors[1], None, table, backend=engine), chosen, upstream)
-        assert all(torch.equal(a, w) for a, w in zip(actual, without, strict=True))
-
-
-def test_tables_made_in_inference_mode_serve_training() -> None:
-    grid = random_grid((40,), 8)
-    with torch.inference_mode():
-        table = neighbor_table(grid, stride=2)
-        feats, weight, _ = operands(table, 34, 36)
-        for engine in ("numba", "torch"):
-            sparse_conv(feats, weight, None, table, backend=engine)
-    feats, weight, _ = (t.requires_grad_() for t in operands(table, 34, 36))
-    for engine in ("numba", "torch"):
-        sparse_conv(feats, weight, None, neighbor_table(grid, stride=2), backend=engine).sum().backward()
-
-
-@pytest.mark.parametrize(("engine", "options"), [("numba", {"stride": 2}), ("torch", {})])
-def test_operator_is_registered_soundly(engine: str, options: dict[str, Any]) -> None:
-    table = neighbor_table(random_grid((12, 0, 9), 5), **options)
-    feats, weight, bias = (t.requires_grad_() for t in operands(table, 3, 4))
-    back = None if table.is_symmetric else table.transposed().table
-    operator = torch.ops.voxgen.sparse_conv.default
-    torch.library.opcheck(operator, (feats, weight, bias, table.table, [], back, [], engine))
-
-
-@pytest.mark.parametrize(("engine", "options"), [("auto", {}), ("numba", {"stride": 2}), ("torch", {"stride": 2})])
-def test_compiles_as_one_graph(engine: str, options: dict[str, Any]) -> None:
-    torch.compiler.reset()
-
-    def layer(tensors: list[Tensor], table: Any) -> Tensor:
-        return torch.relu(conv(tensors, table, engine) * 2)
-
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    for counts in ((30, 0, 10), (25, 3, 20)):  # the second grid must not get the first one's tables
-        table = neighbor_table(random_grid(counts, 7), **options)
-        tensors = [t.requires_grad_() for t in operands(table, 34, 36)]
-        actual, expected = compiled(tensors, table), layer(tensors, table)
-        assert difference(actual, expected) < 1e-5
-        pairs = zip(torch.autograd.grad(actual.sum(), tensors), torch.autograd.grad(expected.sum(), tensors), strict=True)
-        assert all(difference(a, e) < 1e-5 for a, e in pairs)
-
-
-@pytest.mark.parametrize("engine", ["numba", "torch"])
-def test_activation_checkpointing(engine: str) -> None:
-    table = neighbor_table(random_grid((40, 0, 30), 8), stride=2)
-    tensors = [t.requires_grad_() for t in operands(table, 34, 36)]
-
-    def layer(*args: Tensor) -> Tensor:
-        return torch.relu(conv(args, table, engine))
-
-    expected = torch.autograd.grad(layer(*tensors).square().sum(), tensors)
-    actual = torch.autograd.grad(checkpoint(layer, *tensors, use_reentrant=False).square().sum(), tensors)  # pyright: ignore
-    assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
-
-
-@pytest.mark.parametrize("engine", ["numba", "torch"])
-def test_second_derivatives_are_refused_clearly(engine: str) -> None:
-    table = neighbor_table(random_grid((20,), 8))
-    tensors = [t.requires_grad_() for t in operands(table, 3, 4)]
-    first = torch.autograd.grad(conv(tensors, table, engine).square().sum(), tensors[0], create_graph=True)[0]
-    with pytest.raises(BackendUnavailable, match=r"second derivatives.*backend='reference'"):
-        first.square().sum().backward()
-    first = torch.autograd.grad(conv(tensors, table, "reference").square().sum(), tensors[0], create_graph=True)[0]
-    first.square().sum().backward()
-
-
-def test_table_lives_as_long_as_a_graph_needs_it() -> None:
-    grid = random_grid((40,), 8)
-    table = neighbor_table(grid, stride=2)
-    feats, weight, _ = (t.requires_grad_() for t in operands(table, 3, 4))
-    expected = torch.autograd.grad(sparse_conv(feats, weight, None, table, backend="reference").sum(), feats)[0]
-    out = sparse_conv(feats, weight, None, table, backend="numba").sum()
-    del grid, table
-    gc.collect()
-    assert difference(torch.autograd.grad(out, feats)[0], expected) < 1e-5
-
-
-def test_autocast() -> None:
-    table = neighbor_table(random_grid((30,), 8))
-    tensors = operands(table, 8, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = conv(tensors, table)
-    assert out.dtype == torch.bfloat16
-    assert torch.equal(out, conv([t.bfloat16() for t in tensors], table))
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("engine", ["numba", "torch"])
 def test_half_precision_rounds_once(dtype: torch.dtype, engine: str) -> None:
@@ -382,44 +228,6 @@ def test_original_values_of_the_sheet() -> None:
     assert out[0, :4].tolist() == pytest.approx([0.204006, 0.244212, 0.205287, 0.072351], abs=2e-6)
 
 
-@pytest.mark.parametrize("size", [(3, 3, 3), (1, 1, 1), (3, 1, 5), (2, 2, 2)])
-def test_layouts_round_trip(size: tuple[int, int, int]) -> None:
-    volume = size[0] * size[1] * size[2]
-    weight = torch.randn(volume, 4, 6)
-    weight = weight[0] if volume == 1 else weight
-    for layout in ("torch", "torch-transposed", "trellis2", "spconv", "spconv-2.1", "spconv-1", "torchsparse"):
-        assert torch.equal(from_layout(to_layout(weight, layout, size), layout, size), weight), layout
-
-
-@pytest.mark.parametrize("size", [(3, 3, 3), (3, 1, 5)])
-def test_layouts_give_dense_convolution(size: tuple[int, int, int]) -> None:
-    """Each layout read by that library's own index rule, written out, is what the converter says."""
-    x, y, z = size
-    offsets = [(i, j, k) for i in range(x) for j in range(y) for k in range(z)]
-    weight = torch.randn(x * y * z, 2, 3)
-    their = {name: to_layout(weight, name, size) for name in ("torch", "trellis2", "spconv-2.1", "spconv-1", "torchsparse")}
-    for row, (i, j, k) in enumerate(offsets):
-        assert torch.equal(their["torch"][:, :, i, j, k], weight[row].T)
-        assert torch.equal(their["trellis2"][:, i, j, k, :], weight[row].T)
-        assert torch.equal(their["spconv-2.1"][i, j, k], weight[row].T)
-        assert torch.equal(their["spconv-1"][i, j, k], weight[row])
-        assert torch.equal(their["torchsparse"][i + x * (j + y * k)], weight[row])  # x fastest
-    grid = full_grid((5, 4, 6))
-    feats = torch.randn(len(grid), 2)
-    dense = F.conv3d(SparseTensor(grid, feats).dense(), their["torch"], padding=tuple(s // 2 for s in size))
-    out = sparse_conv(feats, from_layout(their["torchsparse"], "torchsparse", size), None, neighbor_table(grid, kernel_size=size))
-    assert difference(out, at(dense, grid)) < 1e-6
-
-
-def test_layouts_with_exceptions() -> None:
-    weight = torch.randn(4, 6)
-    theirs = to_layout(weight, "spconv", 1)
-    assert theirs.shape == (6, 1, 1, 1, 4)
-    assert torch.equal(theirs.flatten(), weight.flatten())
-    even = torch.randn(8, 4, 6)
-    assert torch.equal(to_layout(even, "torchsparse", 2), even)  # of even volume torchsparse has x slowest
-
-
 def test_bad_input() -> None:
     table = neighbor_table(random_grid((30,), 8))
     feats, weight, bias = operands(table, 4, 6)
@@ -449,11 +257,3 @@ def test_bad_input() -> None:
         from_layout(torch.randn(15, 3, 4), "torchsparse")
     with pytest.raises(ShapeError, match="kernel size is"):
         to_layout(weight, "torch", 5)
-
-
-def test_fresh_tables_give_the_same() -> None:
-    grid = random_grid((50, 0, 20), 9)
-    feats, weight, bias = operands(neighbor_table(grid), 4, 6)
-    first = sparse_conv(feats, weight, bias, neighbor_table(grid, backend="numba"))
-    again = sparse_conv(feats, weight, bias, neighbor_table(fresh(grid), backend="torch"))
-    assert torch.equal(first, again)
