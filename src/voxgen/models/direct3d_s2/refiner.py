@@ -103,7 +103,8 @@ class SDFRefiner(nn.Module):
             ShapeError, DtypeError, DeviceError: rows that do not fit the network or each other.   RangeError: cells of a box
             that is no cube, or of a cube below patch_size that does not halve as often as the network.
         Empty samples are legal: they are refined as volumes of inactive cells.
-        Memory: the result in float32, and the network on one tile; nothing else grows with the cube.
+        Memory: the result in float32, and the network on one tile (released widths in float32: 1.1 GB for 96³ cells, growing
+            with the tile's volume); nothing else grows with the cube.
         """
         where = "SDFRefiner.refine"
         resolution = require_field(where, field, self.in_channels, self.patch_size, self.unet3d1.factor, self.conv_in.weight)

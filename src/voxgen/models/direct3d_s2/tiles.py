@@ -117,7 +117,7 @@ def dense_tile(cells: Tensor, values: Float[Tensor, "n c"], tile: Tile, fill: Fl
     inside = ((local >= 0) & (local < tile.size)).all(1)
     x, y, z = local[inside].unbind(1)
     volume = fill.expand(tile.size, tile.size, tile.size, -1).clone()
-    return volume.index_put((x, y, z), values[low:high][inside]).permute(3, 0, 1, 2)
+    return volume.index_put_((x, y, z), values[low:high][inside]).permute(3, 0, 1, 2)
 
 
 def require_tiling(where: str, size: int, stride: int, factor: int) -> None:
