@@ -1,5 +1,7 @@
 """How good a mesh or an image is, and how far it is from another: definitions with their units in every docstring."""
 
+from voxgen.ops.mesh_edges import sharp_edges as sharp_edges
+
 from .image import normal_psnr as normal_psnr
 from .image import psnr as psnr
 from .image import ssim as ssim
@@ -12,9 +14,8 @@ from .report import MeshReport as MeshReport
 from .report import mesh_report as mesh_report
 from .sampling import SurfaceSamples as SurfaceSamples
 from .sampling import sample_surface as sample_surface
-from .sharp_edges import SharpEdgeDeviation as SharpEdgeDeviation
-from .sharp_edges import sharp_edge_deviation as sharp_edge_deviation
-from .sharp_edges import sharp_edges as sharp_edges
+from .sharpness import SharpEdgeDeviation as SharpEdgeDeviation
+from .sharpness import sharp_edge_deviation as sharp_edge_deviation
 from .surface import DirectedDistances as DirectedDistances
 from .surface import SurfaceComparison as SurfaceComparison
 from .surface import chamfer_distance as chamfer_distance

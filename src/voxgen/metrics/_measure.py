@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._edges import Array, EdgeTable, following
+from voxgen.ops.mesh_edges import EdgeTable, following
+from voxgen.ops.mesh_edges._table import Array
 
 _CHUNK = 1 << 20
 """Faces whose corners are held in float64 at a time (72 bytes each)."""

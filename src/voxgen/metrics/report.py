@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from voxgen.core import TriMesh
 from voxgen.core.aliases import Float3
+from voxgen.ops.mesh_edges import edge_table
+from voxgen.ops.mesh_edges._table import Array
 
-from ._edges import Array, edge_table
 from ._measure import count_pieces, measure_borders, measure_extent
 
 

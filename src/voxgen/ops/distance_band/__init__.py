@@ -6,17 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxtyping import Float32, Int32
+import torch
+from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
 from voxgen.core.aliases import Cells, Faces, Float3, Int3, Vertices
-from voxgen.core.checks import describe
+from voxgen.core.checks import describe, require_finite, require_int3, require_tensor
+from voxgen.core.coords import MAX_RESOLUTION
 from voxgen.core.errors import RangeError
 from voxgen.core.memory import require_memory
 from voxgen.ops._registry import Backend, Call, Op, cpu_only
-from voxgen.ops.voxelize._prepare import prepare
+from voxgen.ops.voxelize._prepare import Scene, prepare
 
-__all__ = ["DistanceBand", "distance_band"]
+__all__ = ["DistanceBand", "distance_band", "segment_band"]
 
 BYTES_A_CELL = 64
 """Peak extra bytes for each cell of the result."""
@@ -88,6 +90,28 @@ def distance_band(
     cells = 2 * reach * scene.crossings / 1.5  # a surface in general position crosses 1.5 grid edges for each unit of its area
     require_memory(where, int(BYTES_A_CELL * cells), scene.vertices.device, "Lower the resolution or the band.")
     return DistanceBand(*OP.run(backend, Call.of(scene.vertices), scene, reach, progress))
+
+
+def segment_band(ends: Float[Tensor, "e 2 3"], *, resolution: int | Int3, band: float, backend: str = "auto") -> DistanceBand:
+    """The same for line segments, which may also lie outside the grid.
+
+    Args:
+        ends: (e, 2, 3) float32 or float64, both ends of each segment in cells from the lowest corner of the grid; e = 0 is legal.
+        resolution, band, backend: as in `distance_band`.
+    Returns:
+        DistanceBand; `face` is the segment.
+    Raises:
+        ShapeError, DtypeError, RangeError: arguments of a wrong kind; an end that is not finite.
+    """
+    where = "segment_band"
+    require_tensor(where, "ends", ends, ("e", 2, 3), (torch.float32, torch.float64))
+    require_finite(where, "ends", ends)
+    cells = require_int3(where, "resolution", resolution, 1, MAX_RESOLUTION)
+    reach = require_band(where, "band", band)
+    first = 2 * torch.arange(len(ends), dtype=torch.int32, device=ends.device)
+    points = ends.detach().float().reshape(-1, 3).contiguous()
+    scene = Scene(points, torch.stack((first, first + 1, first + 1), 1), (1.0, 1.0, 1.0), cells, 0.0, True)
+    return DistanceBand(*OP.run(backend, Call.of(points), scene, reach, False))
 
 
 def require_band(where: str, name: str, value: object) -> float:

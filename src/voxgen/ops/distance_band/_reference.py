@@ -18,6 +18,8 @@ CHUNK = 1 << 20
 def distance_band(scene: Scene, band: float, progress: bool) -> tuple[Tensor, Tensor, Tensor]:
     """See `voxgen.ops.distance_band.distance_band`."""
     corners = scene.cell_corners()
+    if len(corners) == 0:
+        return torch.zeros(0, 3, dtype=torch.int32), torch.zeros(0), torch.zeros(0, dtype=torch.int32)
     axes = [torch.arange(n, dtype=torch.int32, device=corners.device) for n in scene.resolution]
     cells = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     found = [_nearest(part + 0.5, corners) for part in cells.split(max(1, CHUNK // len(corners)))]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from voxgen.core import TriMesh
+from voxgen.ops.mesh_edges import edge_table
 from voxgen.ops.voxelize._prepare import Scene
 
 
@@ -20,13 +21,11 @@ class Border(NamedTuple):
 
 def border(scene: Scene) -> Border:
     """Vertices at one position count as one; so a seam is no border, nor is an edge at which several sheets cancel."""
-    welded = TriMesh(scene.vertices, scene.faces).weld()[scene.faces.long()].numpy()
-    tail, head = welded.ravel(), np.roll(welded, -1, axis=1).ravel()
-    key = np.minimum(tail, head) * len(scene.vertices) + np.maximum(tail, head)
-    edges, place = np.unique(key, return_inverse=True)
-    net = np.bincount(place, np.sign(head - tail), len(edges))
+    table = edge_table(TriMesh(scene.vertices, scene.faces), weld=True)
+    net = 2 * table.forward_counts() - table.counts
     open_ones = np.flatnonzero(net)
-    low, high = np.divmod(edges[open_ones], len(scene.vertices))
+    ends = table.ends(table.half_edges[table.starts[open_ones]])
+    low, high = np.minimum(*ends), np.maximum(*ends)
     forward = net[open_ones] > 0
     points = scene.vertices.double().numpy() / np.array(scene.voxel_size)
-    return Border(points[np.where(forward, low, high)], points[np.where(forward, high, low)], np.abs(net[open_ones]))
+    return Border(points[np.where(forward, low, high)], points[np.where(forward, high, low)], np.abs(net[open_ones]).astype(np.float64))

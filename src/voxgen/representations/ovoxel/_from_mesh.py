@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from voxgen.core import Frame, TriMesh, VoxelGrid
-from voxgen.core.aliases import Float3, Int3
+from voxgen.core.aliases import Int3
 from voxgen.core.checks import describe, require_choice, require_int3
 from voxgen.core.coords import MAX_RESOLUTION
-from voxgen.core.errors import DtypeError, MeshError, RangeError
+from voxgen.core.errors import DtypeError, RangeError
 from voxgen.core.frame import FIT_SCALE
 from voxgen.ops.dual_grid import dual_grid
 from voxgen.ops.material_volume import material_volume
+from voxgen.representations._placement import place, require_meshes
 
 if TYPE_CHECKING:
     from ._fields import OVoxel
@@ -89,22 +90,14 @@ def from_mesh(
     if compat is not None:
         require_choice(where, "compat", compat, ("trellis2",))
     require_choice(where, "color_space", color_space, ("srgb", "linear"))
-    meshes = [mesh] if isinstance(mesh, TriMesh) else list(mesh)
-    if not meshes:
-        raise MeshError(f"{where}: mesh must be a TriMesh or a non-empty list of them; got an empty list.")
-    for item in meshes:
-        if not isinstance(item, TriMesh):
-            raise DtypeError(
-                f"{where}: mesh must be a TriMesh or a list of them; got {describe(item)}. Load files with voxgen.io.load_mesh."
-            )
-        item.validate(where)
+    meshes = require_meshes(where, mesh)
     single = isinstance(mesh, TriMesh)
 
     from ._fields import OVoxel
 
     items = []
     for item in meshes:
-        placed, box, stored = _place(item, cells, frame, keep_world=single)
+        placed, box, stored = place(where, item, cells, frame, keep_world=single, scale=FIT_SCALE)
         origin, size = box.origin, box.voxel_size
         geometry = dual_grid(
             placed.vertices,
@@ -138,34 +131,6 @@ def from_mesh(
         sign = geometry.crossing_sign if compat is None else None
         items.append(OVoxel(grid, geometry.dual, geometry.intersected, sign, materials=values, color_space=color_space))
     return items[0] if single else OVoxel.batched(items)
-
-
-def _place(mesh: TriMesh, cells: Int3, frame: Frame | str, keep_world: bool) -> tuple[TriMesh, Frame, Frame]:
-    """The mesh to voxelise, the frame to do it in, and the frame to store.
-
-    "fit" works in the unit cube, in float64 rounded to float32, and stores the frame that leads back.
-    """
-    if isinstance(frame, Frame):
-        return mesh, frame, frame
-    if frame != "fit":
-        raise RangeError(f"OVoxel.from_mesh: frame must be a Frame or 'fit'; got {describe(frame)}.")
-    if len(set(cells)) > 1:
-        raise RangeError(
-            f"OVoxel.from_mesh: frame='fit' makes a cube and needs one resolution for all axes; got {cells}. Give a Frame.box."
-        )
-    v = mesh.vertices.double()
-    low, high = (b.double() for b in mesh.bounds())
-    middle, extent = (low + high) / 2, (high - low).max()
-    if float(extent) == 0:
-        raise MeshError("OVoxel.from_mesh: mesh must have an extent to be fitted to a cube; all its vertices are one point.")
-    scale = FIT_SCALE / extent
-    unit = Frame.unit(cells, mesh.up)
-    placed = mesh.replace(vertices=((v - middle) * scale).float())
-    if not keep_world:
-        return placed, unit, unit
-    side = 1 / float(scale)
-    origin = tuple(float(m) - side / 2 for m in middle)
-    return placed, unit, Frame(cast(Float3, origin), (side / cells[0], side / cells[0], side / cells[0]), mesh.up)
 
 
 def _checked(where: str, weights: QEFWeights | None) -> QEFWeights:

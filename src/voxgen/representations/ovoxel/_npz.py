@@ -1,7 +1,7 @@
 """O-Voxels as .npz archives: voxgen's own layout, and the original's, which can only be read.
 
-voxgen's layout, version 1: `format` and `version`, `coords` uint16 (n, 3), one array `attributes.NAME` (n, c) uint8 or float32
-for each attribute, and `metadata`, JSON text. The original's: `coord` uint16 (n, 3) and one array for each attribute.
+voxgen's layout, version 1: `format` and `version`, `coords` uint16 (n, 3), one array `attributes.NAME` (n, c) uint8, float16
+or float32 for each attribute, and `metadata`, JSON text. The original's: `coord` uint16 (n, 3) and one array for each attribute.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ._rows import lexicographic, require_rows, require_unique
 FORMAT = "voxgen-ovoxel"
 VERSION = 1
 _PREFIX = "attributes."
-_DTYPES = ("|u1", "<f4")
+_DTYPES = ("|u1", "<f2", "<f4")
 _DESCR = re.compile(r"[<>|][uifbU][0-9]{1,4}")
 _MAX_HEADER = 10000
 
@@ -38,7 +38,7 @@ _MAX_HEADER = 10000
 class VoxelFile(NamedTuple):
     """What a .npz or .ply file of voxels holds.
 
-    coords: (n, 3) int32 [x, y, z], unique, in lexicographic order.   attributes: (n, c) uint8 or float32 by name.
+    coords: (n, 3) int32 [x, y, z], unique, in lexicographic order.   attributes: (n, c) uint8, float16 or float32 by name.
     metadata: what `metadata=` was when it was written; None in files of the original.
     """
 
@@ -47,20 +47,28 @@ class VoxelFile(NamedTuple):
     metadata: dict[str, Any] | None
 
 
-def write_npz(path: PathOrFile, coords: Cells, attributes: Mapping[str, Feats], *, metadata: Mapping[str, Any] | None = None) -> None:
+def write_npz(
+    path: PathOrFile,
+    coords: Cells,
+    attributes: Mapping[str, Feats],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    kind: str = FORMAT,
+) -> None:
     """Write voxels to a compressed .npz archive in voxgen's layout, rows in lexicographic order.
 
     Args:
         path: where to (written under a temporary name and renamed), or an open binary file.
         coords: (n, 3) int32 or int64 [x, y, z] in [0, 65536), unique, any order; n = 0 is legal.
-        attributes: (n, c) uint8 or float32 by name, at least one; names of letters, digits, "_", "." and "-".
+        attributes: (n, c) uint8, float16 or float32 by name, at least one; names of letters, digits, "_", "." and "-".
         metadata: JSON.
+        kind: what the file calls its format; `read_npz` expects the same.
     Raises:
         RangeError: coordinates or names out of range.   DuplicateError: a voxel in two rows.
         ShapeError, DtypeError: coords or attributes of another shape or dtype, metadata that is no JSON.   OSError: cannot write.
     """
     where = "write_npz"
-    rows = require_rows(where, coords, attributes, (torch.uint8, torch.float32), plain_names=True)
+    rows = require_rows(where, coords, attributes, (torch.uint8, torch.float16, torch.float32), plain_names=True)
     text = json.dumps(copy_metadata(where, metadata or {}))
     order = lexicographic(rows.coords)
     require_unique(where, order)
@@ -68,7 +76,7 @@ def write_npz(path: PathOrFile, coords: Cells, attributes: Mapping[str, Feats], 
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
-        format=np.array(FORMAT),
+        format=np.array(kind),
         version=np.array(VERSION),
         coords=rows.coords[order.rows].astype("<u2"),
         metadata=np.frombuffer(text.encode("ascii"), np.uint8),
@@ -78,12 +86,13 @@ def write_npz(path: PathOrFile, coords: Cells, attributes: Mapping[str, Feats], 
     write_bytes(path, [buffer.getvalue()])
 
 
-def read_npz(path: PathOrFile, *, max_bytes: int = DEFAULT_MAX_BYTES) -> VoxelFile:
+def read_npz(path: PathOrFile, *, max_bytes: int = DEFAULT_MAX_BYTES, kind: str = FORMAT) -> VoxelFile:
     """Read a .npz archive of voxels, voxgen's or the original's. Never unpickles.
 
     Args:
         path: the file, or an open binary file.
         max_bytes: the most that all arrays may take; the archive's own numbers are not believed beyond it.
+        kind: the format that the file must say it has. The original's files say none; they are read as O-Voxels only.
     Returns:
         VoxelFile, rows in lexicographic order, tensors on the CPU.
     Raises:
@@ -92,19 +101,20 @@ def read_npz(path: PathOrFile, *, max_bytes: int = DEFAULT_MAX_BYTES) -> VoxelFi
     where = f"read_npz: {label(path)}"
     arrays = _unzip(where, read_bytes(where, path, max_bytes), max_bytes)
     if "format" in arrays:
-        return _own(where, arrays)
-    if "coord" not in arrays:
-        raise FileFormatError(f"{where}: must hold an array 'coord' (or 'format', in voxgen's layout); holds {sorted(arrays)}.")
+        return _own(where, arrays, kind)
+    if "coord" not in arrays or kind != FORMAT:
+        hint = "an array 'coord' (or 'format', in voxgen's layout)" if kind == FORMAT else "an array 'format'"
+        raise FileFormatError(f"{where}: must hold {hint}; holds {sorted(arrays)}.")
     return _voxels(where, arrays.pop("coord"), arrays, None)
 
 
-def _own(where: str, arrays: dict[str, np.ndarray]) -> VoxelFile:
+def _own(where: str, arrays: dict[str, np.ndarray], expected: str) -> VoxelFile:
     missing = sorted({"format", "version", "coords", "metadata"} - arrays.keys())
     if missing:
         raise FileFormatError(f"{where}: arrays are missing: {', '.join(missing)}.")
     kind, version = arrays.pop("format"), arrays.pop("version")
-    if kind.shape != () or str(kind) != FORMAT:
-        raise FileFormatError(f"{where}: format must be {FORMAT!r}; got {str(kind)[:60]!r}.")
+    if kind.shape != () or str(kind) != expected:
+        raise FileFormatError(f"{where}: format must be {expected!r}; got {str(kind)[:60]!r}.")
     if version.shape != () or version.dtype.kind not in "iu" or int(version) != VERSION:
         raise FileFormatError(f"{where}: is of version {str(version)[:60]}; this voxgen reads version {VERSION}.")
     coords, text = arrays.pop("coords"), arrays.pop("metadata")
@@ -122,7 +132,9 @@ def _voxels(where: str, coords: np.ndarray, attributes: dict[str, np.ndarray], m
         raise FileFormatError(f"{where}: coordinates must be (n, 3) uint16; got {coords.shape} {coords.dtype}.")
     for name, value in attributes.items():
         if value.dtype.str not in _DTYPES or value.ndim != 2 or len(value) != len(coords):
-            raise FileFormatError(f"{where}: {name!r} must be ({len(coords)}, c) uint8 or float32; got {value.shape} {value.dtype}.")
+            raise FileFormatError(
+                f"{where}: {name!r} must be ({len(coords)}, c) uint8, float16 or float32; got {value.shape} {value.dtype}."
+            )
     return voxel_file(where, coords.astype(np.int32), attributes, metadata)
 
 

@@ -12,6 +12,7 @@ from voxgen.core.aliases import Int3
 from voxgen.core.checks import require_int3
 from voxgen.core.coords import MAX_RESOLUTION, pack_keys, unpack_keys
 from voxgen.core.errors import RangeError, ShapeError
+from voxgen.representations._crop import crop_grid
 
 if TYPE_CHECKING:
     from ._fields import OVoxel
@@ -26,19 +27,7 @@ def crop(ovoxel: OVoxel, low: Int3, high: Int3, *, rebase: bool = False) -> OVox
     Raises:
         RangeError: an empty box; with `rebase`, a box that is not inside the grid.
     """
-    a = require_int3("OVoxel.crop", "low", low, -MAX_RESOLUTION, MAX_RESOLUTION)
-    b = require_int3("OVoxel.crop", "high", high, -MAX_RESOLUTION, MAX_RESOLUTION)
-    if any(top <= bottom for bottom, top in zip(a, b, strict=True)):
-        raise RangeError(f"OVoxel.crop: high must exceed low on every axis; got low={a}, high={b}.")
-    cells = ovoxel.grid.cells
-    keep = ((cells >= torch.tensor(a, device=cells.device)) & (cells < torch.tensor(b, device=cells.device))).all(1)
-    grid = ovoxel.grid.select(keep)
-    if rebase:
-        if any(bottom < 0 or top > end for bottom, top, end in zip(a, b, ovoxel.resolution, strict=True)):
-            raise RangeError(f"OVoxel.crop: rebase needs a box inside the grid of {ovoxel.resolution} cells; got low={a}, high={b}.")
-        coords = grid.coords - torch.tensor([0, *a], dtype=torch.int32, device=cells.device)
-        x, y, z = (top - bottom for bottom, top in zip(a, b, strict=True))
-        grid = VoxelGrid(coords, (x, y, z), ovoxel.batch_size, ovoxel.frame.shifted(a))
+    grid, keep = crop_grid("OVoxel.crop", ovoxel.grid, low, high, rebase)
     return ovoxel.rows(grid, keep)
 
 

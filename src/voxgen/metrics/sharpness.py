@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 from tqdm import tqdm
 
 from voxgen.core import TriMesh
 from voxgen.core.checks import require_int
-from voxgen.core.errors import MeshError, RangeError
+from voxgen.core.errors import MeshError
+from voxgen.ops.mesh_edges import sharp_edges
+from voxgen.ops.mesh_edges._table import Array
 
-from ._edges import Array, edge_table
 from ._inputs import require_length, require_mesh, require_same_up
 from ._nearest import SurfaceTree, nearest
 from .records import DistanceSummary
@@ -40,41 +39,6 @@ class SharpEdgeDeviation:
     def __str__(self) -> str:
         near = "none" if self.near_vertices is None else str(self.near_vertices)
         return f"{self.edges:,} sharp edges, length {self.length:.6g}\nedge to surface    {self.from_edges}\nvertex to surface  {near}"
-
-
-def sharp_edges(mesh: TriMesh, angle: float = 40.0) -> Int64[Tensor, "e 2"]:
-    """The edges at which a surface bends by more than an angle.
-
-    Found after welding, so a seam of texture coordinates or normals is no edge. Only edges of exactly two faces can be
-    sharp: borders and seams of three sheets are not counted (`mesh_report` counts them). Consistent winding is not needed.
-    Edges of a face without area are left out, for it has no normal.
-
-    Args:
-        mesh: any device; computed on the CPU in float64.
-        angle: degrees in [0, 180) between the two faces' normals, 0 where they lie in one plane.
-    Returns:
-        (e, 2) int64 CPU, vertices of `mesh` at the two ends.
-    Raises:
-        MeshError: no faces, an index out of range, or a vertex that is not finite.   RangeError: angle out of range.
-    Example:
-        >>> from voxgen.testing.shapes import box
-        >>> len(sharp_edges(box()))
-        12
-    """
-    if not 0 <= angle < 180:
-        raise RangeError(f"sharp_edges: angle must lie in [0, 180) degrees; got {angle}.")
-    mesh = require_mesh("sharp_edges", "mesh", mesh)
-    table = edge_table(mesh, weld=True)
-    first = table.starts[table.counts == 2]
-    normals = mesh.face_normals().numpy()[table.rows]
-    one, other = normals[table.half_edges[first] // 3], normals[table.half_edges[first + 1] // 3]
-    agree = table.forward[first] != table.forward[first + 1]
-    cosine = np.einsum("ij,ij->i", one, other) * np.where(agree, 1, -1)
-    sine = np.linalg.norm(np.cross(one, other), axis=1)
-    has_normals = (one != 0).any(1) & (other != 0).any(1)
-    bend = np.arctan2(sine, cosine)  # exact also near 0, where acos is not
-    sharp = first[has_normals & (bend > np.radians(angle))]
-    return torch.from_numpy(np.stack(table.ends(table.half_edges[sharp]), 1))
 
 
 def sharp_edge_deviation(

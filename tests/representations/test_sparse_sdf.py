@@ -1,0 +1,439 @@
+"""SparseSDF: conversion and back, signs, far field, resampling, sharp edges, files, the original's numbers, bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from voxgen.core import Frame, SparseTensor, TriMesh, VoxelGrid
+from voxgen.core.errors import EmptyResultWarning, FileFormatError, FrameError, MeshError, MeshWarning, RangeError, ShapeError
+from voxgen.io import load_mesh
+from voxgen.metrics import MeshReport, chamfer_distance, mesh_report
+from voxgen.ops.grid_sets import parents
+from voxgen.representations import OVoxel, SparseSDF
+from voxgen.testing import shapes
+from voxgen.testing.grids import full_grid
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+def report_of(sdf: SparseSDF) -> MeshReport:
+    return mesh_report(sdf.to_mesh(), weld=False)
+
+
+def assert_solid(report: MeshReport, euler: int, components: int = 1) -> None:
+    assert report.is_closed
+    assert report.is_oriented
+    assert report.nonmanifold_edges == report.nonmanifold_vertices == 0
+    assert (report.euler_number, report.components) == (euler, components)
+    assert report.volume is not None
+    assert report.volume > 0
+
+
+def hollow() -> TriMesh:
+    inner = shapes.sphere(0.25, 3)
+    return shapes.merged(shapes.sphere(0.45, 3), inner.replace(faces=inner.faces.flip(1)))
+
+
+def ball_sdf(resolution: int, radius: float = 0.35, band: float = 4.0, dtype: torch.dtype = torch.float64) -> SparseSDF:
+    """Exact distances of a ball in the unit cube."""
+    grid = full_grid(resolution)
+    values = (grid.frame.centers(grid.cells, torch.float64).norm(dim=1) - radius) * resolution
+    keep = values.abs() < band
+    return SparseSDF(grid.select(keep), values[keep][:, None].to(dtype), band)
+
+
+class TestFromMesh:
+    @pytest.mark.parametrize(
+        ("mesh", "euler", "components"),
+        [(shapes.sphere(0.4, 4), 2, 1), (shapes.rotated(shapes.torus()), 0, 1), (hollow(), 4, 2), (shapes.rotated(shapes.box()), 2, 1)],
+        ids=["sphere", "torus", "cavity", "box"],
+    )
+    def test_closed_in_closed_out(self, mesh: TriMesh, euler: int, components: int) -> None:
+        sdf = SparseSDF.from_mesh(mesh, 40)
+        assert_solid(report_of(sdf), euler, components)
+        assert float(sdf.sdf_cells.abs().max()) < sdf.band
+        low, high = sdf.to_mesh().bounds()
+        wanted_low, wanted_high = mesh.bounds()
+        # world positions come back; corners of the box are cut off by less than a cell
+        assert float((low - wanted_low).abs().max()) < sdf.voxel_size
+        assert float((high - wanted_high).abs().max()) < sdf.voxel_size
+
+    def test_sphere_is_within_a_twentieth_of_a_cell(self) -> None:
+        sdf = SparseSDF.from_mesh(shapes.sphere(0.4, 5), 48)
+        off = (sdf.to_mesh().vertices.norm(dim=1) - 0.4).abs() / sdf.voxel_size
+        assert float(off.max()) < 0.05
+
+    @pytest.mark.parametrize(("name", "euler"), [("spot/spot.obj", 2), ("fandisk.obj", 2)])
+    def test_real_solids(self, data: Path, name: str, euler: int) -> None:
+        mesh = load_mesh(data / name)
+        sdf = SparseSDF.from_mesh(mesh, 80)
+        back = sdf.to_mesh()
+        assert_solid(mesh_report(back, weld=False), euler)
+        # marching cubes rounds what is sharper than a cell: measured 0.02 for both
+        assert chamfer_distance(TriMesh(mesh.vertices, mesh.faces), back, samples=5000).l1 < 0.04 * sdf.voxel_size
+
+    def test_open_scan_is_closed_by_flood(self, data: Path) -> None:
+        mesh = load_mesh(data / "bunny.obj")
+        report = report_of(SparseSDF.from_mesh(mesh, 40, sign="flood"))
+        assert report.is_closed
+        assert report.is_oriented
+        assert report.nonmanifold_edges == 0
+
+    def test_flood_is_the_hull_moved_outwards(self) -> None:
+        """Exact distances on both sides: the same as by winding for one closed body, whatever its winding; no cavity."""
+        torus = shapes.rotated(shapes.torus())
+        exact = SparseSDF.from_mesh(torus, 40)
+        turned = torus.replace(faces=torus.faces.flip(1))
+        for mesh in (torus, turned):
+            water = SparseSDF.from_mesh(mesh, 40, sign="flood", inflate=0.0)
+            assert torch.equal(water.coords, exact.coords)
+            torch.testing.assert_close(water.sdf_cells, exact.sdf_cells)
+        moved = SparseSDF.from_mesh(torus, 40, sign="flood", frame=exact.frame)
+        rows = exact.grid.rows_of(moved.coords)
+        both = rows >= 0
+        torch.testing.assert_close(moved.sdf_cells[both], exact.sdf_cells[rows[both]] - 1)
+        assert report_of(SparseSDF.from_mesh(hollow(), 40, sign="flood")).components == 1
+
+    @pytest.mark.parametrize("mesh", [shapes.wavy_sheet(), shapes.mobius(), shapes.seam(3)], ids=["sheet", "moebius", "seam"])
+    def test_sheets_become_closed_plates(self, mesh: TriMesh) -> None:
+        for turned in (mesh, shapes.rotated(mesh, 0.9)):
+            report = report_of(SparseSDF.from_mesh(turned, 36, sign="flood"))
+            assert report.is_closed
+            assert report.is_oriented
+            assert report.components == 1
+            assert report.volume is not None
+            assert report.volume > 0
+
+    def test_unsigned_is_a_shell_on_both_sides(self) -> None:
+        sdf = SparseSDF.from_mesh(shapes.sphere(0.4, 3), 40, sign="unsigned")
+        assert not sdf.signed
+        assert float(sdf.sdf_cells.min()) >= 0
+        assert report_of(sdf).components == 2
+
+    def test_batch_is_what_each_gives_alone(self) -> None:
+        meshes = [shapes.sphere(0.3, 2), shapes.rotated(shapes.torus()).replace(vertices=shapes.torus().vertices * 7)]
+        batch = SparseSDF.from_mesh(meshes, 32)
+        assert batch.batch_size == 2
+        assert batch.frame == Frame.unit(32)
+        mesh = batch.to_mesh()
+        assert mesh.part_names == ("0", "1")
+        for sample, item in enumerate(meshes):
+            alone = SparseSDF.from_mesh([item], 32)
+            assert torch.equal(batch.sample(sample).coords, alone.coords)
+            assert torch.equal(batch.sample(sample).sdf_cells, alone.sdf_cells)
+            part = mesh.select_faces(mesh.face_part == sample)  # pyright: ignore[reportArgumentType]
+            assert torch.equal(part.vertices, alone.to_mesh().vertices)
+
+    def test_given_frame_and_dtype(self) -> None:
+        frame = Frame((-1.0, -1.0, -0.75), (1 / 16, 1 / 16, 1 / 16), "z")
+        sdf = SparseSDF.from_mesh(shapes.sphere(0.4, 3), (32, 32, 24), frame=frame, dtype=torch.float16)
+        assert sdf.dtype == torch.float16
+        assert sdf.frame == frame
+        back = sdf.to_mesh()
+        assert back.up == "z"
+        assert float((back.vertices.norm(dim=1) - 0.4).abs().max()) < 0.05 / 16
+
+    def test_coarse_grids_keep_a_margin(self) -> None:
+        for resolution in (5, 8):
+            assert_solid(report_of(SparseSDF.from_mesh(shapes.box(), resolution)), 2)
+
+    def test_warnings(self) -> None:
+        ball = shapes.sphere(0.4, 2)
+        with pytest.warns(MeshWarning, match="may wind inwards"):
+            SparseSDF.from_mesh(ball.replace(faces=ball.faces.flip(1)), 16)
+        with pytest.warns(EmptyResultWarning, match="no cell is nearer"):
+            SparseSDF.from_mesh(shapes.box((-0.25, -0.25, -0.25), (0.25, 0.25, 0.25)), 4, band=0.1, sign="unsigned", frame=Frame.unit(4))
+
+    def test_bad_input(self) -> None:
+        ball = shapes.sphere(0.4, 1)
+        with pytest.raises(RangeError, match="sign must be one of 'winding', 'flood', 'unsigned'"):
+            SparseSDF.from_mesh(ball, 16, sign="parity")  # pyright: ignore[reportArgumentType]
+        with pytest.raises(RangeError, match="resolution must exceed 3"):
+            SparseSDF.from_mesh(ball, 3)
+        with pytest.raises(RangeError, match="band must be a positive number"):
+            SparseSDF.from_mesh(ball, 16, band=0.0)
+        with pytest.raises(RangeError, match="inflate must be a number of cells"):
+            SparseSDF.from_mesh(ball, 16, inflate=-1.0)
+        with pytest.raises(RangeError, match="no outside to grow to"):
+            SparseSDF.from_mesh(ball, 16, sign="unsigned", inflate=1.0)
+        with pytest.raises(RangeError, match="needs one resolution for all axes"):
+            SparseSDF.from_mesh(ball, (16, 16, 8))
+        with pytest.raises(RangeError, match="cells must be cubes"):
+            SparseSDF.from_mesh(ball, 16, frame=Frame((-1, -1, -1), (0.1, 0.1, 0.2)))
+        with pytest.raises(FrameError, match="must lie inside the box"):
+            SparseSDF.from_mesh(ball, 16, frame=Frame((0, 0, 0), (0.1, 0.1, 0.1)))
+        with pytest.raises(MeshError, match="non-empty list"):
+            SparseSDF.from_mesh([], 16)
+
+
+class TestOriginal:
+    """Unsigned distances as the original's inference makes them."""
+
+    def test_distances_and_tokens(self) -> None:
+        about = json.loads((GOLDEN / "direct3d_s2_conventions.json").read_text())["udf"]
+        with np.load(GOLDEN / "direct3d_s2_conventions.npz") as file:
+            arrays = {key: torch.from_numpy(file[key]) for key in file}
+        mesh = TriMesh(arrays["in/mesh_vertices"], arrays["in/mesh_faces"])
+        sdf = SparseSDF.from_mesh([mesh], about["side"], compat="direct3d_s2")
+        assert len(sdf) == about["active"]
+        side = about["side"]
+        flat = (sdf.grid.cells.long() * torch.tensor([side**2, side, 1])).sum(1)
+        assert torch.equal(flat[::41].int(), arrays["out/udf_active_every_41"])
+        # the original rounds coordinates to float32 before it measures: 1e-7 of the box is its unit
+        torch.testing.assert_close(sdf.sdf[::41, 0], arrays["out/udf_values_every_41"], atol=3e-7, rtol=0)
+        assert torch.equal(parents(sdf.grid, 8).coords, arrays["out/udf_latent_tokens"])
+
+    def test_nodes_lie_where_the_original_has_them(self) -> None:
+        sdf = SparseSDF.from_mesh([shapes.sphere(0.4, 2)], 32, compat="direct3d_s2")
+        torch.testing.assert_close(sdf.frame.centers(torch.tensor([[0, 0, 31]])), torch.tensor([[-0.5, -0.5, 0.5]]))
+        assert not sdf.signed
+        world = SparseSDF.from_mesh(shapes.sphere(0.4, 4), 32, compat="direct3d_s2")
+        torch.testing.assert_close((world.frame.centers(world.grid.cells).norm(dim=1) - 0.4).abs(), world.sdf[:, 0], atol=1e-3, rtol=0)
+
+
+class TestFarField:
+    @pytest.mark.parametrize(
+        "mesh", [shapes.rotated(shapes.torus()), hollow(), shapes.rotated(shapes.box())], ids=["torus", "cavity", "box"]
+    )
+    def test_dense_volume_has_every_sign(self, mesh: TriMesh) -> None:
+        wide = SparseSDF.from_mesh(mesh, 28, band=40.0)
+        narrow = SparseSDF.from_mesh(mesh, 28, band=2.0)
+        assert len(wide) == 28**3
+        torch.testing.assert_close(narrow.dense(), wide.dense().clamp(-2, 2))
+
+    def test_unsigned_is_far_outside_and_empty_is_far(self) -> None:
+        ball = SparseSDF.from_mesh(shapes.sphere(0.4, 2), 24, sign="unsigned", band=2.0)
+        assert float(ball.dense()[0, 12, 12, 12]) == 2.0
+        none = SparseSDF(VoxelGrid.from_sorted(ball.coords[:0], resolution=3, batch_size=2), ball.sdf_cells[:0], 2.0)
+        assert torch.equal(none.dense(), torch.full((2, 3, 3, 3), 2.0))
+        assert none.to_mesh().num_faces == 0
+
+    def test_gradient_goes_to_stored_cells(self) -> None:
+        sdf = ball_sdf(12)
+        values = sdf.sdf_cells.clone().requires_grad_()
+        sdf.replace(sdf_cells=values).dense().sum().backward()
+        assert values.grad is not None
+        assert torch.equal(values.grad, torch.ones_like(values))
+
+
+class TestResample:
+    @pytest.mark.parametrize("resolution", [48, 24, 36, 20, 31])
+    def test_against_the_exact_distance(self, resolution: int) -> None:
+        sdf = ball_sdf(32)
+        new = sdf.resample(resolution)
+        assert new.resolution == (resolution,) * 3
+        assert new.band == pytest.approx(4 * resolution / 32)
+        exact = new.frame.centers(new.grid.cells, torch.float64).norm(dim=1) - 0.35
+        # curvature 1 / r over an old cell: h² / (8 r) each for two tangential axes; near the band's edge truncation rounds the kink
+        clear = exact.abs() < 3 / 32
+        assert float((new.sdf[clear, 0] - exact[clear]).abs().max()) < 0.06 / 32
+        assert_solid(report_of(new), 2)
+
+    def test_is_interpolation_of_the_dense_volume(self) -> None:
+        sdf = SparseSDF.from_mesh(shapes.rotated(shapes.torus()), 24, band=2.5, dtype=torch.float64)
+        for resolution in (36, 16, 29):
+            new = sdf.resample(resolution)
+            axis = (torch.arange(resolution, dtype=torch.float64) + 0.5) * (2 / resolution) - 1
+            z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+            points = torch.stack((x, y, z), -1)[None]
+            volume = sdf.dense().permute(0, 3, 2, 1)[:, None]
+            dense = torch.nn.functional.grid_sample(volume, points, padding_mode="border", align_corners=False)[0, 0].permute(2, 1, 0)
+            dense = dense * resolution / 24
+            keep = dense.abs() < new.band * (1 - 1e-6)
+            torch.testing.assert_close(new.dense()[0][keep], dense[keep])
+            assert len(new) == int(keep.sum())
+
+    def test_same_resolution_changes_nothing(self) -> None:
+        sdf = ball_sdf(20)
+        same = sdf.resample(20)
+        assert torch.equal(same.coords, sdf.coords)
+        torch.testing.assert_close(same.sdf_cells, sdf.sdf_cells)
+
+    def test_narrower_band_batch_half_and_gradient(self) -> None:
+        batch = SparseSDF.batched([ball_sdf(16), ball_sdf(16, 0.2), ball_sdf(16).crop((0, 0, 0), (1, 1, 1))])
+        new = batch.resample(24, band=2.0)
+        assert new.band == 2.0
+        assert float(new.sdf_cells.abs().max()) < 2.0
+        assert torch.equal(new.sample(1).coords, ball_sdf(16, 0.2).resample(24, band=2.0).coords)
+        assert len(new.sample(2)) == 0
+        assert batch.to(torch.float16).resample(24).dtype == torch.float16
+        values = batch.sdf_cells.clone().requires_grad_()
+        batch.replace(sdf_cells=values).resample(24).sdf_cells.sum().backward()
+        assert values.grad is not None
+        assert bool((values.grad > 0).all())
+
+    def test_bad_input(self) -> None:
+        sdf = ball_sdf(16)
+        with pytest.raises(RangeError, match="proportion"):
+            sdf.resample((32, 32, 16))
+        with pytest.raises(RangeError, match="at most 8 cells"):
+            sdf.resample(32, band=9.0)
+
+
+class TestSharpEdges:
+    def test_cells_near_the_edges_of_a_box(self) -> None:
+        mesh = shapes.rotated(shapes.box())
+        sdf = SparseSDF.from_mesh(mesh, 32)
+        near = sdf.sharp_edge_cells(mesh, radius=1.5)
+        centers = sdf.frame.centers(sdf.grid.cells, torch.float64)
+        # back to the axes of the box: two of three coordinates are on the sides
+        corner, x, y, z = mesh.vertices[[0, 4, 2, 1]].double()
+        axes = torch.stack((x - corner, y - corner, z - corner)) / 0.6
+        local = ((centers - corner) @ axes.T).clamp(0, 0.6)
+        gap = (local - torch.where(local > 0.3, 0.6, 0.0)).abs().sort(dim=1).values
+        on_edge = (
+            corner
+            + torch.where(
+                (local - torch.where(local > 0.3, 0.6, 0.0)).abs() == gap[:, 2:], local, torch.where(local > 0.3, 0.6, 0.0).double()
+            )
+            @ axes
+        )
+        apart = (centers - on_edge).norm(dim=1) / sdf.voxel_size
+        clear = (apart - 1.5).abs() > 1e-3
+        assert torch.equal(near[clear], (apart < 1.5)[clear])
+        assert 0.02 < float(near.float().mean()) < 0.5
+
+    def test_smooth_shapes_have_none_and_batches_are_apart(self) -> None:
+        ball, box = shapes.sphere(0.4, 4), shapes.box()
+        batch = SparseSDF.from_mesh([ball, box], 24)
+        near = batch.sharp_edge_cells([ball, TriMesh(box.vertices * (0.875 / 0.6), box.faces)])
+        middle = int(batch.grid.offsets[1])
+        assert not bool(near[:middle].any())
+        assert bool(near[middle:].any())
+        with pytest.raises(RangeError, match="one mesh a sample"):
+            batch.sharp_edge_cells(ball)
+        with pytest.raises(FrameError, match="up axis"):
+            batch.sample(0).sharp_edge_cells(ball.with_up("z"))
+
+
+class TestTransform:
+    def test_merge_is_boolean(self) -> None:
+        frame = Frame.unit(32)
+        one = SparseSDF.from_mesh(shapes.sphere(0.25, 4, (-0.1, 0, 0)), 32, frame=frame, band=3.0)
+        other = SparseSDF.from_mesh(shapes.sphere(0.25, 4, (0.1, 0.02, 0)), 32, frame=frame, band=3.0)
+        a, b = one.dense(), other.dense()
+        for how, expected in (("union", torch.minimum(a, b)), ("intersection", torch.maximum(a, b)), ("difference", torch.maximum(a, -b))):
+            merged = one.merge(other, how)  # pyright: ignore[reportArgumentType]
+            torch.testing.assert_close(merged.dense(), expected)
+            assert_solid(report_of(merged), 2)
+        with pytest.raises(RangeError, match="one band"):
+            one.merge(other.replace(band=2.0))
+        with pytest.raises(FrameError, match="one frame"):
+            one.merge(other.replace(grid=VoxelGrid(other.coords, other.resolution, 1, frame.shifted((1, 0, 0)))))
+        with pytest.raises(RangeError, match="needs signed"):
+            one.replace(signed=False).merge(other.replace(signed=False), "difference")
+
+    def test_crop_keeps_world_positions_and_outside_closes_the_cut(self) -> None:
+        sdf = SparseSDF.from_mesh(shapes.sphere(0.4, 3), 32)
+        half = sdf.crop((0, 0, 0), (16, 32, 32), rebase=True)
+        assert half.resolution == (16, 32, 32)
+        mesh = half.to_mesh()
+        assert float(mesh.vertices[:, 0].max()) <= sdf.frame.centers(torch.tensor([15, 0, 0]))[0] + 1e-6
+        assert not mesh_report(mesh, weld=False).is_closed
+        closed = half.to_mesh(outside=1.0)
+        assert mesh_report(closed, weld=False).is_closed
+        same = sdf.crop((0, 0, 0), (16, 32, 32))
+        assert same.resolution == sdf.resolution
+        assert len(same) == len(half)
+        with pytest.raises(RangeError, match="high must exceed low"):
+            sdf.crop((4, 4, 4), (4, 8, 8))
+
+    def test_normalized_and_back(self) -> None:
+        sdf = ball_sdf(16)
+        features = sdf.normalized()
+        assert float(features.feats.abs().max()) <= 1
+        back = SparseSDF.from_normalized(features, sdf.band)
+        torch.testing.assert_close(back.sdf_cells, sdf.sdf_cells)
+        assert isinstance(features, SparseTensor)
+        torch.testing.assert_close(sdf.sdf, sdf.sdf_cells / 16)
+
+    def test_batched_checks(self) -> None:
+        with pytest.raises(ShapeError, match="at least one"):
+            SparseSDF.batched([])
+        with pytest.raises(RangeError, match="one band"):
+            SparseSDF.batched([ball_sdf(16), ball_sdf(16, band=2.0)])
+
+    def test_fields_are_checked(self) -> None:
+        sdf = ball_sdf(8)
+        with pytest.raises(ShapeError, match="sdf_cells"):
+            SparseSDF(sdf.grid, sdf.sdf_cells[:, 0])
+        with pytest.raises(RangeError, match="band must be a positive number"):
+            SparseSDF(sdf.grid, sdf.sdf_cells, math.inf)
+        with pytest.raises(RangeError, match="level must lie within the band"):
+            sdf.to_mesh(4.0)
+        with pytest.warns(EmptyResultWarning, match="mesh is empty"):
+            sdf.replace(sdf_cells=torch.ones_like(sdf.sdf_cells)).to_mesh()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), share=st.floats(0.2, 1.0))
+def test_any_network_output_gives_a_closed_mesh(seed: int, share: float) -> None:
+    """Noise on random cells, as an untrained decoder gives."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = full_grid(6, 2)
+    grid = grid.select(torch.rand(len(grid), generator=generator) < share)
+    values = torch.randn(len(grid), 1, generator=generator).clamp(-0.99, 0.99)
+    sdf = SparseSDF.from_normalized(SparseTensor(grid, values), 4.0)
+    mesh = sdf.to_mesh(outside=4.0)
+    if mesh.num_faces:
+        report = mesh_report(mesh, weld=False)
+        assert report.is_closed
+        assert report.is_oriented
+        assert report.nonmanifold_edges == report.nonmanifold_vertices == 0
+
+
+def test_gradient_from_vertices_to_distances() -> None:
+    sdf = ball_sdf(8, 0.3)
+
+    def vertices(values: Tensor) -> Tensor:
+        return sdf.replace(sdf_cells=values).to_mesh().vertices
+
+    assert torch.autograd.gradcheck(vertices, sdf.sdf_cells.clone().requires_grad_())
+
+
+class TestFiles:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+    @pytest.mark.parametrize("signed", [True, False])
+    def test_round_trip(self, tmp_path: Path, dtype: torch.dtype, signed: bool) -> None:
+        sdf = SparseSDF.from_mesh(shapes.torus(), 24, band=3.5, sign="winding" if signed else "unsigned", dtype=dtype)
+        sdf.save(tmp_path / "a.npz")
+        back = SparseSDF.load(tmp_path / "a.npz")
+        assert torch.equal(back.coords, sdf.coords)
+        assert torch.equal(back.sdf_cells, sdf.sdf_cells)
+        assert back.dtype == dtype
+        assert (back.resolution, back.frame, back.band, back.signed) == (sdf.resolution, sdf.frame, sdf.band, sdf.signed)
+
+    def test_empty(self, tmp_path: Path) -> None:
+        sdf = ball_sdf(24).crop((0, 0, 0), (1, 1, 1)).to(torch.float32)
+        sdf.save(tmp_path / "a.npz")
+        assert len(SparseSDF.load(tmp_path / "a.npz")) == 0
+
+    def test_foreign_and_damaged_files(self, tmp_path: Path) -> None:
+        sdf = ball_sdf(8)
+        with pytest.raises(FileFormatError, match=r"suffix must be \.npz"):
+            sdf.save(tmp_path / "a.vxz")
+        with pytest.raises(RangeError, match="one object"):
+            SparseSDF.batched([sdf, sdf]).save(tmp_path / "a.npz")
+        with pytest.raises(RangeError, match="must be finite"):
+            sdf.replace(sdf_cells=sdf.sdf_cells * torch.nan).save(tmp_path / "a.npz")
+        assert not (tmp_path / "a.npz").exists()
+        OVoxel.from_mesh(shapes.torus(), 16, materials=False).save(tmp_path / "o.npz")
+        with pytest.raises(FileFormatError, match="format must be 'voxgen-sparse-sdf'"):
+            SparseSDF.load(tmp_path / "o.npz")
+        sdf.save(tmp_path / "s.npz")
+        with pytest.raises(FileFormatError, match="format must be 'voxgen-ovoxel'"):
+            OVoxel.load(tmp_path / "s.npz")
+        (tmp_path / "s.npz").write_bytes((tmp_path / "s.npz").read_bytes()[:-40])
+        with pytest.raises(FileFormatError, match="damaged"):
+            SparseSDF.load(tmp_path / "s.npz")
+        with pytest.raises(FileNotFoundError):
+            SparseSDF.load(tmp_path / "missing.npz")
