@@ -180,12 +180,12 @@ def test_tiling_in_bad_form() -> None:
 
 
 def test_stencil_by_its_definition() -> None:
-    x, stencil = torch.randn(2, 3, 4, 5, 3, dtype=torch.float64), torch.randn(2, 27, 4, 5, 3, dtype=torch.float64)
+    x, stencil = torch.randn(2, 3, 3, 4, 2, dtype=torch.float64), torch.randn(2, 27, 3, 4, 2, dtype=torch.float64)
     expected = torch.zeros_like(x)
-    for cell in product(range(4), range(5), range(3)):
+    for cell in product(range(3), range(4), range(2)):
         for tap, offset in enumerate(product((-1, 0, 1), repeat=3)):
             other = [c + o for c, o in zip(cell, offset, strict=True)]
-            if all(0 <= c < n for c, n in zip(other, (4, 5, 3), strict=True)):
+            if all(0 <= c < n for c, n in zip(other, (3, 4, 2), strict=True)):
                 i, j, k = cell
                 u, v, w = other
                 expected[:, :, i, j, k] += stencil[:, tap, i, j, k][:, None] * x[:, :, u, v, w]
@@ -223,24 +223,24 @@ def test_one_tile_is_the_network_on_the_volume() -> None:
 
 
 def test_tiles_are_faded_into_each_other() -> None:
-    module = refiner()
-    field = shell(28, [9.0])
+    module = refiner(patch_size=8, overlap=3)
+    field = shell(13, [5.0])
     features = torch.randn(len(field), 5)
     sdf, dense = volume_of(field, field.feats, 1.0), volume_of(field, features, 0.0)
-    starts = [0, 12]  # size 16, overlap 4
-    boxes = {s: tuple(slice(start, start + 16) for start in s) for s in product(starts, repeat=3)}
+    starts = [0, 5]  # size 8, overlap 3
+    boxes = {s: tuple(slice(start, start + 8) for start in s) for s in product(starts, repeat=3)}
     with torch.no_grad():
         made = {s: module(*(volume[(..., *box)] for volume in (sdf, dense))) for s, box in boxes.items()}
 
     def join(first: Tensor, second: Tensor, axis: int) -> Tensor:
         """As the original: the overlap fades linearly from the one to the other."""
-        fade = torch.linspace(0, 1, 4).view(-1, *[1] * (4 - axis))
-        a, b = first.split([12, 4], axis), second.split([4, 12], axis)
+        fade = torch.linspace(0, 1, 3).view(-1, *[1] * (4 - axis))
+        a, b = first.split([5, 3], axis), second.split([3, 5], axis)
         return torch.cat([a[0], a[1] * (1 - fade) + b[0] * fade, b[1]], axis)
 
-    columns = {(x, y): join(made[x, y, 0], made[x, y, 12], 4) for x in starts for y in starts}
-    slabs = {x: join(columns[x, 0], columns[x, 12], 3) for x in starts}
-    assert_same(module.refine(field, features), join(slabs[0], slabs[12], 2), "joined")
+    columns = {(x, y): join(made[x, y, 0], made[x, y, 5], 4) for x in starts for y in starts}
+    slabs = {x: join(columns[x, 0], columns[x, 5], 3) for x in starts}
+    assert_same(module.refine(field, features), join(slabs[0], slabs[5], 2), "joined")
 
 
 def test_refiner_in_other_precisions_and_without_gradients() -> None:
@@ -274,10 +274,10 @@ def test_training_of_the_refiners() -> None:
 
 
 def test_a_bar_over_the_tiles(capsys: pytest.CaptureFixture[str]) -> None:
-    field = shell(20, [6.0])
-    refiner().refine(field, torch.zeros(len(field), 5), progress=True)
+    field = shell(12, [4.0])
+    refiner(patch_size=8, overlap=4).refine(field, torch.zeros(len(field), 5), progress=True)
     assert "8/8" in capsys.readouterr().err
-    sign_refiner().outside(field, progress=True)
+    sign_refiner(patch_size=4).outside(field, progress=True)
     assert "8/8" in capsys.readouterr().err
 
 
@@ -305,7 +305,7 @@ def test_refiner_in_bad_form() -> None:
 
 def test_later_tiles_decide() -> None:
     module = sign_refiner()  # tiles of 8 at stride 4
-    field = shell(32, [9.0, 0.0])
+    field = shell(24, [7.0, 0.0])
     r = field.grid.resolution[0] // 2
     pooled = torch.ones(2, 1, r, r, r)
     for b in range(2):
