@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,9 +16,11 @@ from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts 
 from voxgen.attention import CrossAttention, DiTBlock, FeedForward, SelfAttention, TransformerBlock, modulation_layer, rope_phases
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
+from voxgen.core.grid import restore
 from voxgen.layers import set_torso_dtype
 from voxgen.testing.compare import assert_same
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -208,6 +213,23 @@ def test_transformer_block_of_either_kind() -> None:
     plain: Callable[[Tensor], Tensor] = lambda a: torch.nn.functional.layer_norm(a, (24,), eps=1e-6)  # noqa: E731
     expected = h + block.attn(plain(h))
     assert_same(block(h), expected + block.mlp(plain(expected)), "formula")
+
+
+@pytest.mark.parametrize("qk_rms_norm", [False, True])
+def test_transformer_block_of_trellis(qk_rms_norm: bool) -> None:
+    about = json.loads((GOLDEN / "trellis_attention_blocks.json").read_text())
+    with np.load(GOLDEN / "trellis_attention_blocks.npz") as arrays:
+        coords = torch.from_numpy(arrays["coords"])
+        expected = torch.from_numpy(arrays["block_full_rms" if qk_rms_norm else "block_full"])
+    block = TransformerBlock(64, PerSample(SelfAttention(64, 2, qk_rms_norm=qk_rms_norm)), mlp_ratio=2.0)
+    state = {name: torch.from_numpy(recipe.weight(name, tuple(shape), about["seed"])) for name, shape in about["tensors"]}
+    names = {name: name.replace("attn.", "attn.dense.") for name in state if qk_rms_norm or "rms_norm" not in name}
+    block.load_state_dict({own: state[name] for name, own in names.items()})
+    tokens = torch.from_numpy(recipe.normal("tokens", (len(coords), 64), about["seed"]))
+    grid, order = VoxelGrid.build(coords, resolution=int(coords[:, 1:].max()) + 1)
+    with torch.no_grad():
+        out = restore(block(SparseTensor(grid, tokens[order])).feats, order)
+    assert_same(out[::5], expected, "block", 1e-4)  # as the file states
 
 
 def test_blocks_in_bad_form() -> None:
