@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from voxgen.core import SparseTensor
 from voxgen.core.batching import counts_from_offsets
 from voxgen.core.errors import EmptyResultWarning
 from voxgen.ops.resample import Structure
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +29,15 @@ class DecoderOutput:
     head: SparseTensor
     logits: tuple[SparseTensor, ...]
     structures: tuple[Structure, ...]
+
+
+def bar(items: Iterable[T], title: str, total: int, shown: bool) -> Iterable[T]:
+    """The items, with a progress bar if it is to be shown."""
+    if not shown:
+        return items
+    from tqdm import tqdm
+
+    return tqdm(items, desc=title, total=total)
 
 
 def warn_of_emptied(where: str, structure: Structure, step: int, partly_only: bool) -> None:

@@ -13,7 +13,7 @@ from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.coords import pack_keys
 from voxgen.ops.resample import Structure
 
-from ._outputs import DecoderOutput, warn_of_emptied
+from ._outputs import DecoderOutput, bar, warn_of_emptied
 from .tiling import Tiling, count_cubes, cubes, halo
 
 if TYPE_CHECKING:
@@ -32,13 +32,11 @@ def decode_tiles(
     decoder: SCDecoder, h: SparseTensor, given: Sequence[Structure] | None, tiling: Tiling, before: DecoderOutput, progress: bool
 ) -> DecoderOutput:
     """The rest of a decode. `h` enters the level that is cut; `before` holds what the levels above have given."""
-    from tqdm import tqdm
-
     first = tiling.first_level(len(decoder.blocks))
     levels = [_Pieces() for _ in decoder.blocks]
     heads: list[Tensor] = []
     pieces = cubes(h.grid, tiling.size, halo(decoder.config, first))
-    for rows, core in tqdm(pieces, total=count_cubes(h.grid, tiling.size), desc="tiles", disable=not progress):
+    for rows, core in bar(pieces, "tiles", count_cubes(h.grid, tiling.size), progress):
         end = _decode_cube(decoder, SparseTensor(h.grid.select(rows), h.feats[rows]), rows, core, given, first, levels)
         if end is not None:
             heads.append(end)

@@ -16,7 +16,7 @@ from voxgen.ops.resample import Structure
 
 from ._blocks import block, initialize, torso_dtype, up_block
 from ._inputs import follow_guide, require_logits, require_structures
-from ._outputs import DecoderOutput, warn_of_emptied
+from ._outputs import DecoderOutput, bar, warn_of_emptied
 from ._tiles import decode_tiles
 from .config import TORSO_DTYPES, DecoderConfig
 from .tiling import Tiling
@@ -113,9 +113,7 @@ class SCDecoder(nn.Module):
         stop = len(self.blocks) if tiling is None else tiling.first_level(len(self.blocks))
         structures: list[Structure] = []
         logits: list[SparseTensor] = []
-        from tqdm import tqdm
-
-        for level in tqdm(range(stop), desc="levels", disable=not progress):
+        for level in bar(range(stop), "levels", stop, progress):
             h = self.run_blocks(level, h)
             if level == self.num_steps:
                 break
