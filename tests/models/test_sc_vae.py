@@ -122,7 +122,7 @@ def test_released_latents_are_those_of_the_files() -> None:
         assert ours == pytest.approx(published, abs=2e-6)  # six digits are printed
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(counts=st.tuples(*[st.sampled_from([0, 1, 5, 40, 90])] * 3))
 def test_a_sample_is_the_same_alone_and_in_a_batch(counts: tuple[int, ...]) -> None:
     torch.manual_seed(0)
@@ -133,7 +133,8 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(counts: tuple[int, ...]) -> N
             alone = target.sample(index)
             for model in (shape, material):
                 z, whole = model.encode(alone), model.encode(target)
-                assert torch.equal(z.z.feats, whole.z.unbind()[index].feats)
+                # torch multiplies matrices of few rows by another routine, which sums in another order
+                assert difference(whole.z.unbind()[index].feats, z.z.feats) < 1e-6
             mesh = shape.decode(shape.encode(alone)).ovoxel
             batch = shape.decode(shape.encode(target)).ovoxel.sample(index)
             assert torch.equal(mesh.coords, batch.coords)

@@ -37,7 +37,7 @@ class SCDecoder(nn.Module):
     Parameters: from_latent (latent → C0), blocks.{level}.{i}, output_layer (C_last → out). A predicting resampling block
         is an `EarlyPruningUpsampler`: predict (C → 8) and upsample.*. Initialised as `SCEncoder`.
     Numerics: as `SCEncoder`; logits are computed in the dtype of the blocks.
-    Batch: samples have no influence on each other; empty samples and empty grids are legal.
+    Batch: as `SCEncoder`.
     Memory: the features of two neighbouring levels and the 8-fold wide output of the convolution between them; see
         `Tiling` where that is too much.
     Source: Native and Compact Structured Latents for 3D Generation, SC-VAE with early pruning. Differences: structures are

@@ -46,7 +46,8 @@ class SCEncoder(nn.Module):
         at zero, so that it begins as its shortcut.
     Numerics: the blocks compute in the dtype of their weights (`config.torso_dtype`), norms in float32, the first and last
         layer in their own dtype.
-    Batch: samples have no influence on each other; empty samples and empty grids are legal.
+    Batch: samples have no influence on each other, but for the rounding of matrix products of other heights; empty samples and
+        empty grids are legal.
     Source: Native and Compact Structured Latents for 3D Generation, SC-VAE. Differences: the structures of the levels are
         returned and not cached.
     Example:
