@@ -33,6 +33,7 @@ from tqdm import tqdm
 from voxgen.core.atomic import atomic_write
 from voxgen.losses import LossTerms, ShapeVAELoss
 from voxgen.models import SCVAE, DecodedShape, build
+from voxgen.models.checkpoints import save_trellis2
 from voxgen.render import save_png
 from voxgen.representations import OVoxel
 
@@ -51,7 +52,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--resolution", type=int, default=64, help="voxels a side; 128 takes twice as long a step, with half as many shapes")
     add("--minutes", type=float, default=10.0, help="time to train; conversion before and measuring after come on top")
     add("--steps", type=int, help="train for so many steps instead: then two runs are equal, also if one was interrupted")
-    add("--budget", type=int, help="voxels a batch and process; default: 60,000 at 64³, 120,000 at 128³")
+    add("--budget", type=int, help="voxels a batch and process; default: 30,000 at 64³, 60,000 at 128³")
     add("--learning-rate", type=float, default=2e-3)
     add("--ema", type=float, default=0.99, help="decay of the averaged weights, which are the result; longer runs want 0.999 or more")
     add("--bf16", action="store_true", help="bfloat16 autocast")
@@ -68,7 +69,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         arguments.steps, arguments.checkpoint_every, arguments.picture_every = arguments.steps or 8, 3, 1000
         arguments.budget = arguments.budget or 4000
     if arguments.budget is None:
-        arguments.budget = 60_000 * arguments.resolution // 64
+        arguments.budget = 30_000 * arguments.resolution // 64
     return arguments
 
 
@@ -255,8 +256,10 @@ def train(run: Run, data: list[tuple[Any, Path]], held_out: list[tuple[Any, Path
 
 
 def finish(run: Run, held_out: list[tuple[Any, Path]]) -> dict[str, float]:
-    """Measure the averaged weights on held-out shapes; write picture, table and numbers."""
+    """Write the averaged weights in the published layout (`read_trellis2` loads them), measure them on held-out shapes, show it."""
     out, resolution = run.arguments.out, run.arguments.resolution
+    for name in ("encoder", "decoder"):
+        save_trellis2(getattr(run.averaged, name), out / name, dtype=torch.float32)
     results = measure(run.averaged, held_out, run.accelerator.device, show=True)
     lines = table(results)
     title = f"Shape SC-VAE at {resolution}³ after {run.step:,} steps, {run.seconds / 60:.1f} minutes"
@@ -265,7 +268,9 @@ def finish(run: Run, held_out: list[tuple[Any, Path]]) -> dict[str, float]:
     summary = {**numbers, "steps": run.step, "seconds": run.seconds}
     with atomic_write(out / "result.json", "w") as file:
         json.dump(summary, file, indent=1)
-    tqdm.write(f"\n{title}, from predicted structure; distances in voxels\n{lines}\nwrote {out / 'reconstructions.png'}")
+    tqdm.write(
+        f"\n{title}, from predicted structure; distances in voxels\n{lines}\nwrote reconstructions.png, encoder and decoder to {out}"
+    )
     return summary
 
 

@@ -25,6 +25,7 @@ from sc_vae import data, shapes, state  # noqa: E402
 from voxgen.core import Frame  # noqa: E402
 from voxgen.io import save_mesh  # noqa: E402
 from voxgen.metrics import mesh_report  # noqa: E402
+from voxgen.models.checkpoints import read_trellis2  # noqa: E402
 from voxgen.representations import OVoxel  # noqa: E402
 from voxgen.testing.shapes import rotated, torus  # noqa: E402
 
@@ -194,6 +195,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
         assert all(torch.equal(value, ends[1][part][name]) for name, value in ends[0][part].items())
     assert ends[0]["norms"] == ends[1]["norms"]
     assert {k: v for k, v in found.items() if k != "seconds"} == {k: v for k, v in expected.items() if k != "seconds"}
+    for name in ("encoder", "decoder"):
+        module = read_trellis2(broken / name)
+        assert all(torch.equal(value, ends[0]["average"][f"module.vae.{name}.{key}"]) for key, value in module.state_dict().items())
     assert (broken / "reconstructions.png").stat().st_size > 10_000
     with pytest.raises(SystemExit, match="other values of seed"):
         train_sc_vae.main([*arguments, "--out", str(broken), "--resume", "--seed", "1"])
