@@ -134,11 +134,11 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(counts: tuple[int, ...]) -> N
             for model in (shape, material):
                 z, whole = model.encode(alone), model.encode(target)
                 # torch multiplies matrices of few rows by another routine, which sums in another order
-                assert difference(whole.z.unbind()[index].feats, z.z.feats) < 1e-6
+                assert difference(whole.z.unbind()[index].feats, z.z.feats) < 1e-5
             mesh = shape.decode(shape.encode(alone)).ovoxel
             batch = shape.decode(shape.encode(target)).ovoxel.sample(index)
             assert torch.equal(mesh.coords, batch.coords)
-            assert difference(batch.dual_vertices, mesh.dual_vertices) < 1e-6
+            assert difference(batch.dual_vertices, mesh.dual_vertices) < 1e-5
 
 
 def test_order_of_voxels_does_not_matter() -> None:
