@@ -157,7 +157,28 @@ def test_the_operators_are_sound(engine: str) -> None:
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     for how in ("sum", "max"):
         torch.library.opcheck(torch.ops.voxgen.rows_to_segments, (values.requires_grad_(), offsets, how, engine), test_utils=tests)
+    torch.library.opcheck(torch.ops.voxgen.segment_softmax, (values, offsets, engine), test_utils=tests)
     torch.library.opcheck(torch.ops.voxgen.segments_to_rows, (values[:3].detach().requires_grad_(), offsets, 74, engine), test_utils=tests)
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_compiles_as_one_graph(engine: str) -> None:
+    torch.compiler.reset()
+
+    def layer(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        mean = segment_reduce(values, offsets, "mean", backend=engine)
+        centred = values - segment_broadcast(mean, offsets, rows=len(values), backend=engine)
+        return centred * segment_softmax(centred, offsets, backend=engine)
+
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    for counts in ((30, 0, 10), (25, 3, 20)):
+        values, offsets = rows(counts)
+        values.requires_grad_()
+        actual, expected = compiled(values, offsets), layer(values, offsets)
+        assert torch.allclose(actual, expected, atol=1e-6)
+        upstream = torch.randn_like(expected)
+        pair = [torch.autograd.grad(out, values, upstream)[0] for out in (actual, expected)]
+        assert torch.allclose(pair[0], pair[1], atol=1e-6)
 
 
 def test_importing_the_op_imports_no_engine() -> None:

@@ -1,4 +1,4 @@
-"""Two custom operators that are each other's gradients: rows to segments, and segments to rows."""
+"""Three custom operators: rows to segments and segments to rows, which are each other's gradients, and softmax from both."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ._bounds import check_bounds
 _LIBRARY = torch.library.Library("voxgen", "FRAGMENT")
 _LIBRARY.define("rows_to_segments(Tensor values, Tensor offsets, str how, str engine) -> Tensor")
 _LIBRARY.define("segments_to_rows(Tensor values, Tensor offsets, int rows, str engine) -> Tensor")
+_LIBRARY.define("segment_softmax(Tensor values, Tensor offsets, str engine) -> Tensor")
 
 
 def segment_numba(kind: str, values: Tensor, offsets: Tensor, rows: int) -> Tensor:
@@ -29,12 +30,9 @@ def segment_torch(kind: str, values: Tensor, offsets: Tensor, rows: int) -> Tens
 def _segment(kind: str, values: Tensor, offsets: Tensor, rows: int, engine: str) -> Tensor:
     if kind == "broadcast":
         return torch.ops.voxgen.segments_to_rows(values, offsets, rows, engine)
-    if kind != "softmax":
-        return torch.ops.voxgen.rows_to_segments(values, offsets, kind, engine)
-    largest = torch.ops.voxgen.rows_to_segments(values.detach(), offsets, "max", engine)
-    powers = (values - torch.ops.voxgen.segments_to_rows(largest, offsets, rows, engine)).exp()
-    total = torch.ops.voxgen.rows_to_segments(powers, offsets, "sum", engine)
-    return powers / torch.ops.voxgen.segments_to_rows(total, offsets, rows, engine)
+    if kind == "softmax":
+        return torch.ops.voxgen.segment_softmax(values, offsets, engine)
+    return torch.ops.voxgen.rows_to_segments(values, offsets, kind, engine)
 
 
 @torch.library.impl(_LIBRARY, "rows_to_segments", "CompositeExplicitAutograd")
@@ -61,6 +59,20 @@ def _to_rows(values: Tensor, offsets: Tensor, rows: int, engine: str) -> Tensor:
 @torch.library.register_fake("voxgen::segments_to_rows")
 def _(values: Tensor, offsets: Tensor, rows: int, engine: str) -> Tensor:
     return values.new_empty(rows, values.shape[1])
+
+
+@torch.library.impl(_LIBRARY, "segment_softmax", "CompositeExplicitAutograd")
+def _softmax(values: Tensor, offsets: Tensor, engine: str) -> Tensor:
+    """In the memory of the result and one broadcast."""
+    values, rows = values.detach(), len(values)
+    result = _to_rows(_to_segments(values, offsets, "max", engine), offsets, rows, engine)
+    torch.sub(values, result, out=result).exp_()
+    return result.div_(_to_rows(_to_segments(result, offsets, "sum", engine), offsets, rows, engine))
+
+
+@torch.library.register_fake("voxgen::segment_softmax")
+def _(values: Tensor, offsets: Tensor, engine: str) -> Tensor:
+    return values.new_empty(values.shape)
 
 
 def _remember_segments(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -92,5 +104,18 @@ def _rows_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return total.to(ctx.dtype), None, None, None
 
 
+def _remember_softmax(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, offsets, ctx.engine = inputs
+    ctx.save_for_backward(output, offsets)
+
+
+def _softmax_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    result, offsets = ctx.saved_tensors
+    product = result * grad
+    total = torch.ops.voxgen.rows_to_segments(product, offsets, "sum", ctx.engine)
+    return product - result * torch.ops.voxgen.segments_to_rows(total, offsets, result.shape[0], ctx.engine), None, None
+
+
 torch.library.register_autograd("voxgen::rows_to_segments", _segments_backward, setup_context=_remember_segments)
 torch.library.register_autograd("voxgen::segments_to_rows", _rows_backward, setup_context=_remember_rows)
+torch.library.register_autograd("voxgen::segment_softmax", _softmax_backward, setup_context=_remember_softmax)
