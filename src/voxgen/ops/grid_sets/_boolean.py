@@ -10,6 +10,7 @@ from voxgen.core.checks import require_int3, require_same_device
 from voxgen.core.coords import MAX_RESOLUTION, pack_keys, unpack_keys
 from voxgen.core.errors import RangeError
 from voxgen.core.grid import VoxelGrid
+from voxgen.ops.lookup import lookup_cells
 
 
 def union(first: VoxelGrid, second: VoxelGrid) -> VoxelGrid:
@@ -50,7 +51,7 @@ def dilate(grid: VoxelGrid, kernel_size: int | Int3 = 3) -> VoxelGrid:
         grid: any number of cells.
         kernel_size: side of the box in cells, one odd number or three; 3 adds the 26 neighbours.
     Returns:
-        A new grid of the same resolution, batch size and frame.
+        A grid of the same resolution, batch size and frame; `grid` itself for a box of one cell.
     Raises:
         RangeError: a size that is even or less than 1.
     Empty samples stay empty.
@@ -58,18 +59,21 @@ def dilate(grid: VoxelGrid, kernel_size: int | Int3 = 3) -> VoxelGrid:
     sizes = require_int3("dilate", "kernel_size", kernel_size, 1, MAX_RESOLUTION)
     if any(size % 2 == 0 for size in sizes):
         raise RangeError(f"dilate: kernel_size must be odd, so that the box has a middle; got {sizes}.")
-    coords = grid.coords
     for axis, size in enumerate(sizes, start=1):  # a box is three lines, one after the other
-        shifts = range(-(size // 2), size // 2 + 1)
-        moved = torch.cat([_shifted(coords, axis, shift, grid.resolution[axis - 1]) for shift in shifts])
-        coords = unpack_keys(pack_keys(moved).unique())
-    return VoxelGrid.from_sorted(coords, resolution=grid.resolution, batch_size=grid.batch_size, frame=grid.frame)
+        shifts = [shift for shift in range(-(size // 2), size // 2 + 1) if shift]
+        new = [pack_keys(_new_cells(grid, axis, shift)) for shift in shifts]
+        if new:  # most shifted cells exist already, so only the others are sorted
+            keys = torch.cat((grid.keys, torch.cat(new).unique())).sort().values
+            grid = _of_keys(keys, grid)
+    return grid
 
 
-def _shifted(coords: Tensor, axis: int, shift: int, limit: int) -> Tensor:
-    moved = coords.clone()
+def _new_cells(grid: VoxelGrid, axis: int, shift: int) -> Tensor:
+    """The cells of a grid moved along an axis, those that stay within its bounds and are no cells of it."""
+    moved = grid.coords.clone()
     moved[:, axis] += shift
-    return moved[(moved[:, axis] >= 0) & (moved[:, axis] < limit)]
+    inside = (moved[:, axis] >= 0) & (moved[:, axis] < grid.resolution[axis - 1])
+    return moved[inside & (lookup_cells(grid, moved) < 0)]
 
 
 def _of_keys(keys: Tensor, like: VoxelGrid) -> VoxelGrid:
