@@ -148,6 +148,13 @@ def test_published_pair(tmp_path: Path) -> None:
             assert type(back) is type(module)
             assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), back.state_dict().values(), strict=True))
             load_trellis2(module, tmp_path / path)
+    save_trellis2(encoder(), tmp_path / "net", published_class="FlexiDualGridVaeEncoder")
+    assert json.loads((tmp_path / "net.json").read_text())["name"] == "FlexiDualGridVaeEncoder"
+    half = read_trellis2(tmp_path / "net", torso_dtype="bfloat16")
+    assert {p.dtype for p in half.parameters()} == {torch.float32, torch.bfloat16}
+    for wrong, name in ((decoder(), "FlexiDualGridVaeDecoder"), (encoder(in_channels=9), "FlexiDualGridVaeEncoder")):
+        with pytest.raises(RangeError, match="published_config"):
+            save_trellis2(wrong, tmp_path / "net", published_class=name)
     assert back.config.pred_subdiv is False  # pyright: ignore[reportPossiblyUnbound, reportAttributeAccessIssue]
 
 
@@ -157,6 +164,8 @@ def test_a_pair_of_the_release() -> None:
 
     name, args = published_config(build("trellis2/shape-decoder", device="meta"))
     assert name == "FlexiDualGridVaeDecoder"
+    fields = "resolution model_channels latent_channels num_blocks block_type up_block_type block_args use_fp16"
+    assert list(args) == fields.split()
     assert args["resolution"] == 256
     assert args["block_args"] == [{}] * 5
     assert args["use_fp16"] is True

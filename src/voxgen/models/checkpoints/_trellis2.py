@@ -100,6 +100,8 @@ def read_trellis2(path: str | Path, *, device: torch.device | str | None = None,
     """
     where = "read_trellis2"
     name, args = read_config(where, config_path(path))
+    if "torso_dtype" in overrides:
+        args.pop("use_fp16", None)  # the same thing said in another way
     module = build(_registered(where, name), device="meta", **{**args, **overrides})
     with open_source(where, path) as opened:
         load_strictly(where, [Part(module, _links(where, module), opened)], device)
@@ -107,7 +109,12 @@ def read_trellis2(path: str | Path, *, device: torch.device | str | None = None,
 
 
 def save_trellis2(
-    module: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype | None = torch.float16, overwrite: bool = True
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = torch.float16,
+    published_class: str | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write a published pair, NAME.json and NAME.safetensors; the weights are written a tensor at a time and appear whole.
 
@@ -115,10 +122,12 @@ def save_trellis2(
         module: `SCEncoder` or `SCDecoder`.
         path: NAME, or either file of the pair; its folder must exist.
         dtype: as in `to_trellis2`; float16 is what the released files have.
+        published_class: what NAME.json calls the network. None finds it, but for the encoder of shapes: it is the same network as
+            that of materials, and "SparseUnetVaeEncoder" unless "FlexiDualGridVaeEncoder" is asked for.
         overwrite: False raises where a file exists.
     Raises:
-        DtypeError: as `to_trellis2`.   RangeError: weights beyond float16.   DeviceError: weights on the meta device.   OSError:
-        as `core.atomic.atomic_write`.
+        DtypeError: as `to_trellis2`.   RangeError: weights beyond float16, or a class that the module is not.
+        DeviceError: weights on the meta device.   OSError: as `core.atomic.atomic_write`.
     """
     where = "save_trellis2"
     weights = weights_path(Path(os.fspath(path)))
@@ -129,7 +138,7 @@ def save_trellis2(
         lost = [name for name, value in tensors.items() if value.dtype != dtype and not value.is_meta and largest(value) > HALF_MAX]
         if lost:
             raise RangeError(f"{where}: {len(lost)} tensors exceed float16, the first is {lost[0]}. Pass dtype=torch.float32.")
-    name, args = published_config(module)
+    name, args = published_config(module, published_class)
 
     def convert(name: str, value: Tensor) -> Tensor:
         return by_name[name].export(value).to(dtype or value.dtype)
@@ -139,26 +148,36 @@ def save_trellis2(
         json.dump({"name": name, "args": args}, file, indent=4)
 
 
-def published_config(module: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Class name and constructor arguments that TRELLIS.2 has for a module."""
+def published_config(module: nn.Module, published_class: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Class name and constructor arguments that TRELLIS.2 has for a module, in the order of its files."""
+    where = "published_config"
     if not isinstance(module, (SCEncoder, SCDecoder)):
-        raise DtypeError(f"published_config: the module must be an SCEncoder or SCDecoder; got {type(module).__name__}.")
+        raise DtypeError(f"{where}: the module must be an SCEncoder or SCDecoder; got {type(module).__name__}.")
     config = module.config
+    encodes = isinstance(config, EncoderConfig)
+    shape = published_class == "FlexiDualGridVaeEncoder" if encodes else config.voxel_margin is not None
+    name = f"{'FlexiDualGrid' if shape else 'SparseUnet'}Vae{'Encoder' if encodes else 'Decoder'}"
+    if published_class not in (None, name):
+        raise RangeError(f"{where}: this module is a {name}; got published_class={published_class!r}.")
     args: dict[str, Any] = {
         "model_channels": list(config.model_channels),
         "latent_channels": config.latent_channels,
         "num_blocks": list(config.num_blocks),
         "block_type": list(config.block_type),
+        **({"down_block_type": list(config.down_block_type)} if encodes else {"up_block_type": list(config.up_block_type)}),
         "block_args": [_without_defaults(entry) for entry in config.args],
         "use_fp16": config.torso_dtype == "float16",
     }
-    if isinstance(config, EncoderConfig):
-        args["down_block_type"] = list(config.down_block_type)
-        return "SparseUnetVaeEncoder", {"in_channels": config.in_channels, **args}
-    args["up_block_type"] = list(config.up_block_type)
-    if config.voxel_margin is None:
-        return "SparseUnetVaeDecoder", {"out_channels": config.out_channels, **args, "pred_subdiv": config.pred_subdiv}
-    return "FlexiDualGridVaeDecoder", {"resolution": config.resolution or 256, **args, "voxel_margin": config.voxel_margin}
+    if encodes:
+        if shape and config.in_channels != 6:
+            raise RangeError(f"{where}: a FlexiDualGridVaeEncoder reads 6 channels; this module reads {config.in_channels}.")
+        return name, args if shape else {"in_channels": config.in_channels, **args}
+    if not shape:
+        return name, {"out_channels": config.out_channels, **args, "pred_subdiv": config.pred_subdiv}
+    if not config.pred_subdiv or config.out_channels != 7:
+        raise RangeError(f"{where}: a FlexiDualGridVaeDecoder predicts subdivision and has 7 outputs; this module does not.")
+    margin = {} if config.voxel_margin == 0.5 else {"voxel_margin": config.voxel_margin}
+    return name, {"resolution": config.resolution or 256, **args, **margin}
 
 
 def _without_defaults(entry: Any) -> dict[str, Any]:
