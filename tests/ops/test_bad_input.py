@@ -19,7 +19,8 @@ from voxgen.core.memory import free_memory
 from voxgen.ops.conv import sparse_conv
 from voxgen.ops.grid_sets import children, difference, dilate, intersection, parent_rows, parents, union
 from voxgen.ops.lookup import lookup_cells
-from voxgen.ops.neighbors import neighbor_table
+from voxgen.ops.neighbors import NeighborTable, neighbor_table
+from voxgen.ops.neighbors._relation import Relation
 from voxgen.ops.resample import Structure, channel_to_space, pool, space_to_channel, subdivide
 from voxgen.ops.segment import segment_broadcast, segment_reduce, segment_softmax
 from voxgen.testing.compare import difference as gap
@@ -177,6 +178,15 @@ class TestConv:
         upstream = torch.randn(3, 8)
         (found,) = torch.autograd.grad(out, weight, upstream)
         assert gap(found, torch.einsum("okc,od->kcd", windows, upstream)) < 1e-5
+
+    def test_results_that_memory_cannot_hold(self) -> None:
+        grid = pretended(2**31 - 1)
+        rows = torch.zeros(1, 1, dtype=torch.int32).expand(len(grid), 1)  # all of one row in memory, as the features are
+        key = neighbor_table(random_grid((1,), 8), kernel_size=1).key
+        table = NeighborTable(grid, grid, key, Relation(rows, len(grid), symmetric=True))
+        feats = torch.zeros(1, 4).expand(len(grid), 4)
+        with pytest.raises(CapacityError, match=r"sparse_conv: needs about 4\.1e\+03 GiB.*Split the batch"):
+            sparse_conv(feats, torch.zeros(4, 512), None, table)
 
     @settings(max_examples=15, deadline=None)
     @given(

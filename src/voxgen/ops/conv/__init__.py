@@ -9,6 +9,7 @@ from torch import Tensor
 from voxgen.core.aliases import Feats
 from voxgen.core.checks import FLOATS, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, ShapeError
+from voxgen.core.memory import require_memory
 from voxgen.ops._registry import Backend, Op, cpu_only, float_types, module, triton_device
 from voxgen.ops.neighbors import NeighborTable
 
@@ -26,6 +27,10 @@ CONV = Op(
         Backend("reference", "voxgen.ops.conv._reference:conv"),
     ],
 )
+
+
+MANY = 1 << 28
+"""Elements of a result from which on the system is asked whether there is memory for it, which takes a part of a millisecond."""
 
 
 def sparse_conv(
@@ -55,6 +60,7 @@ def sparse_conv(
     Raises:
         ShapeError: rows, channels or offsets that do not fit each other.   DtypeError: not all of one float dtype.
         DeviceError: tensors on different devices.   BackendUnavailable: the backend asked for cannot serve.
+        CapacityError: a result for which there is no memory.
     Empty tables and grids are legal.   Batch: other samples have no influence (numba: bit for bit; others: but for rounding).
     Memory: nothing but the result with numba in float32; two float32 copies of feats and result in half precision.
     Source: submanifold convolution as in TRELLIS.2's SC-VAE; differences: none.
@@ -85,6 +91,9 @@ def sparse_conv(
         )
     if 0 in weight.shape:
         raise ShapeError(f"{where}: there must be at least one input and one output channel; weight is {tuple(weight.shape)}.")
+    elements = len(table.out_grid) * weight.shape[2]
+    if not torch.compiler.is_compiling() and elements > MANY:
+        require_memory(where, elements * feats.element_size(), feats.device, "Split the batch, or decode in tiles.")
     return CONV.engine(backend, feats, weight, bias, **table.facts)(feats, weight, bias, table)
 
 
