@@ -57,15 +57,14 @@ def sparse_conv_children(
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         return channel_to_space(sparse_conv(feats, weight, bias, table, backend=backend), structure)
     width = weight.shape[2] // slots
-    parts = []
+    result = feats.new_empty(0, width)
     for slot in range(slots):
         children = (structure.slot == slot).nonzero()[:, 0]
         part = slice(slot * width, (slot + 1) * width)
         own = table.restricted(structure.parent[children])
-        parts.append(
-            (children, sparse_conv(feats, weight[:, :, part].contiguous(), bias if bias is None else bias[part], own, backend=backend))
-        )
-    result = parts[0][1].new_empty(len(structure.children), width)
-    for children, rows in parts:
+        rows = sparse_conv(feats, weight[:, :, part], bias if bias is None else bias[part], own, backend=backend)
+        if slot == 0:  # under autocast the dtype is the convolution's
+            result = rows.new_empty(len(structure.children), width)
         result.index_copy_(0, children, rows)
+        del rows, own  # not held while the next part is made
     return result

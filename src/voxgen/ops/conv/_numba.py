@@ -75,10 +75,26 @@ def _multiply(feats: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor,
         start[:channels] = bias
     out = torch.empty(n_out, channels + padded)
     if out.numel():
-        columns = _pad(weight, padded)
+        columns, shift = _columns(weight, padded)
         groups = -(-out.shape[1] // GROUP)
-        _fill(_pad(feats, 0).numpy(), columns.numpy(), table.numpy(), mirrored, start.numpy(), out.numpy(), _chunk(n_out, groups))
+        chunk = _chunk(n_out, groups)
+        _fill(_pad(feats, 0).numpy(), columns.numpy(), shift, table.numpy(), mirrored, start.numpy(), out.numpy(), chunk)
     return out[:, :channels].contiguous()
+
+
+def _columns(weight: Tensor, padded: int) -> tuple[Tensor, int]:
+    """Contiguous float32 weights with `padded` zero columns more, and the column at which they begin: some columns of a wider
+    tensor are read where they lie, as a copy of deep weights would cost more than few rows."""
+    volume, depth, width = weight.shape
+    step = weight.stride(1)
+    if weight.dtype != torch.float32 or padded or weight.stride() != (depth * step, step, 1) or step == width:
+        return _pad(weight, padded), 0
+    room = weight.untyped_storage().nbytes() // weight.element_size() - volume * depth * step
+    first = min(weight.storage_offset(), room)
+    shift = weight.storage_offset() - first
+    if first < 0 or shift + width > step:
+        return _pad(weight, padded), 0
+    return weight.as_strided((volume, depth, step), weight.stride(), first), shift
 
 
 def _weight_gradient(feats: Tensor, grad: Tensor, table: Tensor) -> Tensor:
@@ -109,8 +125,8 @@ def _chunk(n_out: int, groups: int) -> int:
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _fill(feats, weight, table, mirrored, start, out, chunk):  # pyright: ignore
-    """out[o] = start + sum over k of feats[table[o, k]] @ weight[k]; with `mirrored`, of feats[table[o, K − 1 − k]]."""
+def _fill(feats, weight, shift, table, mirrored, start, out, chunk):  # pyright: ignore
+    """out[o] = start + sum over k of feats[table[o, k]] @ weight[k, :, shift:]; with `mirrored`, of feats[table[o, K − 1 − k]]."""
     n_out, volume = table.shape
     channels, columns = feats.shape[1], out.shape[1]
     groups = (columns + GROUP - 1) // GROUP
@@ -138,11 +154,11 @@ def _fill(feats, weight, table, mirrored, start, out, chunk):  # pyright: ignore
             for top in range(0, channels, DEPTH):
                 depth = min(DEPTH, channels - top)
                 for column in range(left, right, WIDTH):
-                    _add_panel(weight, k, top, depth, column, right, sources, targets, pairs, panel)
+                    _add_panel(weight, shift, k, top, depth, column, right, sources, targets, pairs, panel)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_panel(weight, k, top, depth, column, right, sources, targets, pairs, panel):  # pyright: ignore
+def _add_panel(weight, shift, k, top, depth, column, right, sources, targets, pairs, panel):  # pyright: ignore
     """Multiply all pairs by one panel of weights: WIDTH columns, or the rest of them in pieces of LANES."""
     wide = right - column >= WIDTH
     width = WIDTH if wide else LANES
@@ -150,7 +166,7 @@ def _add_panel(weight, k, top, depth, column, right, sources, targets, pairs, pa
         if width == weight.shape[2]:
             weights = weight[k, top:].ctypes.data
         else:
-            source, step = weight[k, top, begin:].ctypes.data, 4 * weight.shape[2]
+            source, step = weight[k, top, shift + begin :].ctypes.data, 4 * weight.shape[2]
             weights = panel.ctypes.data
             if wide:
                 copy_panel_wide(source, step, depth, weights, 4 * width)
