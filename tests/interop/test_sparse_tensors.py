@@ -10,9 +10,10 @@ import pytest
 import torch
 from foreign_tensors import OldTorchsparseLike, SpconvLike, TorchsparseLike, TrellisLike, rows
 
+from voxgen import interop, layers
 from voxgen.core import SparseTensor
 from voxgen.core.errors import DtypeError, DuplicateError, MissingDependency, RangeError, ShapeError
-from voxgen.interop import from_spconv, from_torchsparse, from_trellis, to_spconv, to_torchsparse, to_trellis
+from voxgen.interop import DropInLayer, from_spconv, from_torchsparse, from_trellis, to_spconv, to_torchsparse, to_trellis
 
 
 def doubled(x: SparseTensor) -> SparseTensor:
@@ -203,6 +204,17 @@ class TestSpconv:
         y = to_spconv(doubled(again), axes=axes, like=x, order=order)
         assert isinstance(y, spconv.SparseConvTensor)
         assert torch.equal(y.dense(), 2 * x.dense())
+
+
+@pytest.mark.parametrize("item", [from_trellis, DropInLayer])
+def test_examples_of_docstrings(item: Any) -> None:
+    import doctest
+
+    names = {**vars(interop), **vars(layers), "torch": torch, "x": TrellisLike(*rows())}
+    (test,) = doctest.DocTestFinder(recurse=False).find(item, item.__name__, globs=names)
+    report: list[str] = []
+    assert doctest.DocTestRunner().run(test, out=report.append).failed == 0, "".join(report)
+    assert test.examples
 
 
 def test_nothing_foreign_is_imported() -> None:

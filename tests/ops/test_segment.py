@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -179,6 +182,15 @@ def test_compiles_as_one_graph(engine: str) -> None:
         upstream = torch.randn_like(expected)
         pair = [torch.autograd.grad(out, values, upstream)[0] for out in (actual, expected)]
         assert torch.allclose(pair[0], pair[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [segment_reduce, segment_broadcast, segment_softmax])
+def test_examples_of_docstrings(function: Callable[..., Any]) -> None:
+    names = {"torch": torch, function.__name__: function}
+    (test,) = doctest.DocTestFinder().find(function, globs=names)
+    report: list[str] = []
+    assert doctest.DocTestRunner().run(test, out=report.append).failed == 0, "".join(report)
+    assert test.examples
 
 
 def test_importing_the_op_imports_no_engine() -> None:

@@ -46,8 +46,10 @@ def from_trellis(
         DtypeError: no such object, or coords are not int32.   ShapeError: other shapes, more than one axis of features.
         RangeError: a cell outside resolution or batch.   DuplicateError: a cell comes twice.   DeviceError: two devices.
     Example:
-        >>> imported = from_trellis(x)
-        >>> y = to_trellis(block(imported.tensor), like=x, order=imported.order)
+        >>> tensor, order = from_trellis(x)                               # x: any object with coords, feats and replace(feats)
+        >>> y = to_trellis(tensor.with_feats(2 * tensor.feats), like=x, order=order)
+        >>> torch.equal(y.feats, 2 * x.feats)
+        True
     """
     return import_rows("from_trellis", read(x), resolution, batch_size, frame)
 
