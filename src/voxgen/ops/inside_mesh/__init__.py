@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from voxgen.core import VoxelGrid
@@ -16,13 +16,13 @@ from voxgen.core.errors import RangeError
 from voxgen.ops._registry import Backend, Call, Op, cpu_only
 from voxgen.ops.voxelize._prepare import prepare
 
-__all__ = ["inside_mesh"]
+__all__ = ["inside_mesh", "winding_numbers"]
 
 OP = Op(
     "inside_mesh",
     [
-        Backend("numba", "voxgen.ops.inside_mesh._numba:inside_mesh", (cpu_only,)),
-        Backend("reference", "voxgen.ops.inside_mesh._reference:inside_mesh"),
+        Backend("numba", "voxgen.ops.inside_mesh._numba:winding", (cpu_only,)),
+        Backend("reference", "voxgen.ops.inside_mesh._reference:winding"),
     ],
 )
 
@@ -66,7 +66,38 @@ def inside_mesh(
         >>> inside_mesh(ball.vertices, ball.faces, cells, origin=(-0.5,) * 3, voxel_size=1 / 16, resolution=16)
         tensor([False,  True])
     """
-    where = "inside_mesh"
+    return _run("inside_mesh", vertices, faces, cells, origin, voxel_size, resolution, backend, numbers=False)
+
+
+def winding_numbers(
+    vertices: Vertices,
+    faces: Faces,
+    cells: Cells,
+    *,
+    origin: Float3 | Sequence[float],
+    voxel_size: float,
+    resolution: int | Int3,
+    backend: str = "auto",
+) -> Float64[Tensor, " n"]:
+    """The winding number of the mesh around the centre of each cell; arguments, errors and source as `inside_mesh`.
+
+    Returns:
+        (n,) float64. Costs the number of cells times the number of border edges.
+    """
+    return _run("winding_numbers", vertices, faces, cells, origin, voxel_size, resolution, backend, numbers=True)
+
+
+def _run(
+    where: str,
+    vertices: Tensor,
+    faces: Tensor,
+    cells: Tensor,
+    origin: Float3 | Sequence[float],
+    voxel_size: float,
+    resolution: int | Int3,
+    backend: str,
+    numbers: bool,
+) -> Tensor:
     scene = prepare(where, vertices, faces, origin, voxel_size, resolution, None)
     require_tensor(where, "cells", cells, ("n", 3), (torch.int32,))
     require_same_device(where, vertices=vertices, cells=cells)
@@ -75,4 +106,4 @@ def inside_mesh(
     grid = VoxelGrid.from_sorted(coords, resolution=scene.resolution, batch_size=1)
     if not is_sorted(grid.keys):
         raise RangeError(f"{where}: cells must be unique and in lexicographic order; sort them with VoxelGrid.build.")
-    return OP.run(backend, Call.of(scene.vertices), scene, grid)
+    return OP.run(backend, Call.of(scene.vertices), scene, grid, numbers)

@@ -30,11 +30,15 @@ SPAN = (SIDE - 1) / 2
 """From the centre of a block to the centres of its outermost cells, along an axis."""
 
 
-def inside_mesh(scene: Scene, grid: VoxelGrid) -> Tensor:
-    """See `voxgen.ops.inside_mesh.inside_mesh`."""
+def winding(scene: Scene, grid: VoxelGrid, numbers: bool) -> Tensor:
+    """See `voxgen.ops.inside_mesh`: the numbers, or whether they exceed one half."""
     coords = grid.coords.numpy()
     above = crossings_above(scene, coords)
     edges = border(scene)
+    if numbers:
+        found = np.empty(len(grid), np.float64)
+        _add_strips(coords, above, *edges, found)
+        return torch.from_numpy(found)
     if len(edges.excess) == 0 or len(grid) == 0:
         return torch.from_numpy(above > 0)
     index = block_index(grid, backend="numba")
@@ -118,3 +122,10 @@ def _decide(coords, above, leaves, blocks, start, end, count, inside):
                 known = True
             own = share if decided else _strips(x + 0.5, y + 0.5, z + 0.5, start, end, count)
             inside[row] = above[row] + own > 0.5
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def _add_strips(coords, above, start, end, count, winding):
+    for row in prange(len(coords)):
+        x, y, z = coords[row, 1] + 0.5, coords[row, 2] + 0.5, coords[row, 3] + 0.5
+        winding[row] = above[row] + _strips(x, y, z, start, end, count)

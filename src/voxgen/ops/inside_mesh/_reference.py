@@ -14,12 +14,12 @@ CHUNK = 1 << 20
 """Pairs of a cell and a triangle looked at in one piece."""
 
 
-def inside_mesh(scene: Scene, grid: VoxelGrid) -> Tensor:
-    """See `voxgen.ops.inside_mesh.inside_mesh`."""
+def winding(scene: Scene, grid: VoxelGrid, numbers: bool) -> Tensor:
+    """See `voxgen.ops.inside_mesh`: the numbers, or whether they exceed one half."""
     corners = scene.cell_corners()
     parts = (grid.cells.double() + 0.5).split(max(1, CHUNK // len(corners)))
-    winding = [solid_angles(corners - part[:, None, None]).sum(1) / (4 * math.pi) for part in parts]
-    return torch.cat(winding) > 0.5 if winding else torch.zeros(0, dtype=torch.bool, device=grid.device)
+    found = torch.cat([solid_angles(corners - part[:, None, None]).sum(1) / (4 * math.pi) for part in parts])
+    return found if numbers else found > 0.5
 
 
 def solid_angles(corners: Tensor) -> Tensor:
