@@ -95,6 +95,22 @@ def test_convolution_is_the_dense_one_where_cells_exist() -> None:
     assert_same(back.feats, dense[b, :, i, j, k], "transposed", FLOAT)
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("training", [True, False])
+def test_convolution_to_children(kernel: int, training: bool) -> None:
+    x = tensor(30, 0, 12)
+    structure = children_of(x.grid)
+    conv = SparseConv3d(WIDTH, 24, kernel)
+    with torch.set_grad_enabled(training):
+        y = conv(x, structure=structure)
+        assert y.grid is structure.children
+        assert_same(y.feats, channel_to_space(conv(x).feats, structure), "children", FLOAT)
+    with pytest.raises(RangeError, match=r"structure.parents must be the output cells"):
+        conv(x, structure=children_of(tensor(30, 0, 12, seed=1).grid))
+    with pytest.raises(ShapeError, match="multiple of the 8 children"):
+        SparseConv3d(WIDTH, 12, kernel)(x, structure=structure)
+
+
 def test_convolution_keeps_nothing_between_calls() -> None:
     conv = made("conv")
     before = set(vars(conv))

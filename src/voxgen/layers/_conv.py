@@ -9,9 +9,11 @@ from torch import nn
 
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.aliases import Int3
-from voxgen.ops.conv import sparse_conv
-from voxgen.ops.neighbors import NeighborTable, Sites, neighbor_table
+from voxgen.core.errors import RangeError
+from voxgen.ops.conv import sparse_conv, sparse_conv_children
+from voxgen.ops.neighbors import Sites, neighbor_table
 from voxgen.ops.neighbors._key import make_key
+from voxgen.ops.resample import Structure
 
 from ._checks import require_channels, require_input
 
@@ -42,7 +44,8 @@ class SparseConv3d(nn.Module):
     Raises:
         RangeError: a channel count, size, stride or dilation below 1; an even kernel_size that is not the stride.
         By `forward`: ShapeError, another number of channels; DtypeError, another dtype than the weights' (autocast converts);
-        DeviceError; RangeError and FrameError, an out_grid that does not fit.
+        DeviceError; RangeError and FrameError, an out_grid or a structure that does not fit; ShapeError, channels that the
+        children cannot share.
     Differentiable in features and parameters. Empty tensors and empty samples are legal.   Batch: samples do not meet.
     Cost: 2 · pairs · ci · co operations; near a surface about 13 pairs a cell of the 27 of a 3³ kernel. The neighbour table,
         4 · 27 bytes a cell, is built once for a grid and kernel and kept on the grid.
@@ -88,24 +91,22 @@ class SparseConv3d(nn.Module):
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: SparseTensor, out_grid: VoxelGrid | None = None) -> SparseTensor:
+    def forward(self, x: SparseTensor, out_grid: VoxelGrid | None = None, *, structure: Structure | None = None) -> SparseTensor:
         """Convolve.
 
         Args:
             x: (n cells, ci).
             out_grid: the outputs, where they are known: the level to return to, or the cells to generate.
+            structure: the output channels are those of each output cell's children, child after child: give them to the
+                children, as `channel_to_space` would. Without gradients, children that do not exist cost nothing.
         Returns:
-            (n_out cells, co) on `out_grid`, on x's own grid (stride 1), or on the grid that the kernel makes.
+            (n_out cells, co) on `out_grid`, on x's own grid (stride 1), or on the grid that the kernel makes;
+            with a structure of 8 children, (children, co / 8) on `structure.children`.
         """
         require_input("SparseConv3d", x, self.in_channels, self.weight)
-        table = self.table(x.grid, out_grid)
-        return SparseTensor(table.out_grid, sparse_conv(x.feats, self.weight, self.bias, table, backend=self.backend))
-
-    def table(self, grid: VoxelGrid, out_grid: VoxelGrid | None = None) -> NeighborTable:
-        """The neighbour table of this kernel on a grid; built once and kept there."""
         key = self.key
-        return neighbor_table(
-            grid,
+        table = neighbor_table(
+            x.grid,
             kernel_size=key.kernel_size,
             dilation=key.dilation,
             stride=key.stride,
@@ -114,6 +115,12 @@ class SparseConv3d(nn.Module):
             transposed=key.transposed,
             out_grid=out_grid,
         )
+        if structure is None:
+            return SparseTensor(table.out_grid, sparse_conv(x.feats, self.weight, self.bias, table, backend=self.backend))
+        if not structure.parents.same_cells(table.out_grid):
+            raise RangeError(f"SparseConv3d: structure.parents must be the output cells, {table.out_grid!r}; got {structure.parents!r}.")
+        feats = sparse_conv_children(x.feats, self.weight, self.bias, table, structure, backend=self.backend)
+        return SparseTensor(structure.children, feats)
 
     def extra_repr(self) -> str:
         key = self.key

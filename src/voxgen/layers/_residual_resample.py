@@ -9,7 +9,6 @@ from voxgen.core import SparseTensor
 from voxgen.core.aliases import Feats
 from voxgen.core.checks import FLOATS, require_int, require_tensor
 from voxgen.core.errors import ShapeError
-from voxgen.ops.conv import sparse_conv_children
 from voxgen.ops.resample import Structure, channel_to_space, space_to_channel
 
 from . import _checkpoint
@@ -162,8 +161,7 @@ class ResidualUpsample(nn.Module):
         By `forward`: RangeError for a structure of other cells; others as `SparseConv3d`.
     Differentiable. Empty tensors and samples are legal.   Batch: samples do not meet.
     Cost: for p parents with n children (2C · O + 2O²) · pairs · n operations without gradients: a child that does not exist
-        costs nothing. With gradients the first convolution makes the channels of all children, (p, 8·O). `conv1` is not
-        called as a module, so hooks on it do not run.
+        costs nothing. With gradients the first convolution makes the channels of all children, (p, 8·O).
     Source: `SparseResBlockC2S3d` of TRELLIS.2 without its prediction; differences: the structure is an argument.
     Numerics: in the dtype of the weights; norms in float32.
     Example:
@@ -205,10 +203,8 @@ class ResidualUpsample(nn.Module):
         return _checkpoint.run(self.checkpoint, self._forward, x, structure)
 
     def _forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
-        conv = self.conv1
-        h = activate(self.norm1, x.feats)
-        h = sparse_conv_children(h, conv.weight, conv.bias, conv.table(x.grid), structure, backend=conv.backend)
-        h = self.conv2(SparseTensor(structure.children, activate(self.norm2, h)))
+        h = self.conv1(x.with_feats(activate(self.norm1, x.feats)), structure=structure)
+        h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
         if not self.shortcut:
             return h
         own = channel_to_space(x.feats, structure)  # (n, C / 8); added by broadcasting, so its repetition is never stored

@@ -15,7 +15,7 @@ from voxgen.ops.resample import Structure, channel_to_space
 
 def sparse_conv_children(
     feats: Feats,
-    weight: Float[Tensor, "K ci s*co"],
+    weight: Float[Tensor, "K ci s*co"] | Float[Tensor, "ci s*co"],
     bias: Float[Tensor, " s*co"] | None,
     table: NeighborTable,
     structure: Structure,
@@ -30,7 +30,7 @@ def sparse_conv_children(
 
     Args:
         feats: (p, ci) floats, one row a cell of `table.in_grid`.
-        weight: (K, ci, s·co); the channels of child s lie at s·co, as in `channel_to_space`.
+        weight: (K, ci, s·co), or (ci, s·co) where K is 1; the channels of child s lie at s·co, as in `channel_to_space`.
         bias: (s·co,) or None.
         table: outputs are the cells of `structure.parents`.
         structure: which children exist.
@@ -46,6 +46,8 @@ def sparse_conv_children(
     from . import sparse_conv
 
     where, slots = "sparse_conv_children", structure.num_slots
+    if weight.ndim == 2:
+        weight = weight[None]
     require_tensor(where, "weight", weight, (table.volume, "ci", "s·co"), FLOATS)
     if weight.shape[2] % slots:
         raise ShapeError(
