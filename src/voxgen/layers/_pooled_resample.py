@@ -64,7 +64,8 @@ class PooledDownsample(nn.Module):
 
     def _forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
         h = self.conv1(SparseTensor(structure.parents, pool(activate(self.norm1, x.feats), structure, self.pooling)))
-        h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
+        h = h.with_feats(activate(self.norm2, h.feats))  # apart, so that what it is made of is not held any longer
+        h = self.conv2(h)
         return h.with_feats(add(h.feats, self.skip_connection(pool(x.feats, structure, self.pooling))))
 
 
@@ -108,5 +109,6 @@ class NearestUpsample(nn.Module):
 
     def _forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
         h = self.conv1(SparseTensor(structure.children, subdivide(activate(self.norm1, x.feats), structure)))
-        h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
+        h = h.with_feats(activate(self.norm2, h.feats))  # apart, so that what it is made of is not held any longer
+        h = self.conv2(h)
         return h.with_feats(add(h.feats, subdivide(self.skip_connection(x.feats), structure)))

@@ -52,7 +52,8 @@ class SparseResidualBlock(nn.Module):
 
     def _forward(self, x: SparseTensor) -> SparseTensor:
         h = self.conv1(x.with_feats(activate(self.norm1, x.feats)))
-        h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
+        h = h.with_feats(activate(self.norm2, h.feats))  # apart, so that what it is made of is not held any longer
+        h = self.conv2(h)
         return h.with_feats(add(h.feats, self.skip_connection(x.feats)))
 
 

@@ -132,7 +132,8 @@ class ResidualDownsample(nn.Module):
     def _forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
         h = self.conv1(x.with_feats(activate(self.norm1, x.feats)))
         h = SparseTensor(structure.parents, space_to_channel(h.feats, structure))
-        h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
+        h = h.with_feats(activate(self.norm2, h.feats))  # apart, so that what it is made of is not held any longer
+        h = self.conv2(h)
         if not self.shortcut:
             return h
         # groups never cross children, so each child is averaged before the children come side by side
@@ -204,7 +205,8 @@ class ResidualUpsample(nn.Module):
 
     def _forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
         h = self.conv1(x.with_feats(activate(self.norm1, x.feats)), structure=structure)
-        h = self.conv2(h.with_feats(activate(self.norm2, h.feats)))
+        h = h.with_feats(activate(self.norm2, h.feats))  # apart, so that what it is made of is not held any longer
+        h = self.conv2(h)
         if not self.shortcut:
             return h
         own = channel_to_space(x.feats, structure)  # (n, C / 8); added by broadcasting, so its repetition is never stored
