@@ -8,7 +8,8 @@ Shape autoencoders of a few channels learn procedural shapes at 64³ (those of e
 seed, batches, noise, optimiser, learning rate and steps. Compared are, between levels:
 
 - residual: space-to-channel blocks with the parameter-free shortcut (`ResidualDownsample`, `ResidualUpsample`);
-- no shortcut: the same blocks without it; their last convolution starts random, as nothing would pass through a zero one;
+- random start: the same, but the last convolution of a block starts random and not at zero;
+- no shortcut: as random start, without the shortcut (nothing would pass through a convolution that is zero);
 - pooled: `PooledDownsample`, `NearestUpsample`.
 
 and on a level, with the residual pair between levels and nearly the same number of parameters:
@@ -61,6 +62,7 @@ WIDTHS = {16: (8, 16, 32, 64, 64), 32: (8, 16, 32, 64, 64, 64)}
 LATENT = {16: 16, 32: 64}
 PAIRS = {
     "residual": ("SparseResBlockS2C3d", "SparseResBlockC2S3d"),
+    "random start": ("SparseResBlockS2C3d", "SparseResBlockC2S3d"),
     "no shortcut": ("SparseResBlockS2C3d", "SparseResBlockC2S3d"),
     "pooled": ("SparseResBlockDownsample3d", "SparseResBlockUpsample3d"),
 }
@@ -95,10 +97,10 @@ def network(run: Run) -> SCVAE[DecodedShape]:
     encoder = SCEncoder(EncoderConfig(widths, levels, LATENT[run.factor], block_type=kind, down_block_type=down))
     decoder = SCDecoder(DecoderConfig(widths[::-1], levels[::-1], LATENT[run.factor], block_type=kind, up_block_type=up))
     vae = SCVAE(encoder, decoder, ShapeContent())
-    if run.name == "no shortcut":
+    if run.name in ("random start", "no shortcut"):
         for part in vae.modules():
             if isinstance(part, (ResidualDownsample, ResidualUpsample)):
-                part.shortcut = False
+                part.shortcut = run.name == "random start"
                 part.conv2.reset_parameters()
     return vae
 
@@ -245,7 +247,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
                     panel.plot(
                         [c["step"] for c in r["curve"]],
                         [c["loss"] for c in r["curve"]],
-                        color=f"C{names.index(name) + 3 * row}",
+                        color=f"C{names.index(name) + 4 * row}",
                         label=label,
                     )
             panel.set(title=f"{'between levels' if row == 0 else 'on a level'}, {factor}× downsampling", xlabel="step", yscale="log")

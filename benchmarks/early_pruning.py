@@ -105,12 +105,14 @@ def measure(way: str, widths: tuple[int, int], structure: Structure, options: ar
     def call() -> SparseTensor:
         return CALLS[way](step, SparseTensor(grid, feats), mask)
 
-    extra = extra_bytes(call, "cpu")
-    times = best({way: call}, options.repeats, float("inf"), "cpu", warm_up=False)[way]
     result = call().feats
     probe = torch.randn(result.shape[1], generator=torch.Generator().manual_seed(1))
+    fingerprint = (result @ probe)[:: max(1, len(result) // 4096)].tolist()
+    del result
+    times = {}
+    extra = extra_bytes(lambda: times.update(best({way: call}, options.repeats, 0.0, "cpu", warm_up=False)[way]), "cpu", warm_up=False)
     rows = 8 * len(structure.parents) if way != "early" else len(structure.children)
-    return {**times, "rows": rows, "extra_bytes": extra, "result": (result @ probe)[:: max(1, len(result) // 4096)].tolist()}
+    return {**times, "rows": rows, "extra_bytes": extra, "result": fingerprint}
 
 
 def compare(structure: Structure, widths: tuple[int, int], level: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -144,7 +146,7 @@ def main() -> None:
     parser.add_argument("--mesh", default=mesh, help="a file, relative to $VOXGEN_DATA; 'ball': a hollow ball")
     parser.add_argument("--resolution", type=int, default=512)
     parser.add_argument("--widths", type=int, nargs="*", default=list(RELEASED), help="channels of the levels, coarse → fine")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--level", type=int, help=argparse.SUPPRESS)
