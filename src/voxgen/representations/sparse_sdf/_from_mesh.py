@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from voxgen.ops.flood import flood
 from voxgen.ops.inside_mesh import inside_mesh
 from voxgen.representations._placement import place, require_meshes
 
+from ._caps import Box, close_holes, is_open
+
 if TYPE_CHECKING:
     from ._fields import SparseSDF
 
@@ -33,20 +35,13 @@ WALL = 0.5
 Sign = Literal["winding", "flood", "unsigned"]
 
 
-class Box(NamedTuple):
-    """The grid as arguments of the ops on meshes."""
-
-    origin: tuple[float, float, float]
-    voxel_size: float
-    resolution: Int3
-
-
 def from_mesh(
     mesh: TriMesh | Sequence[TriMesh],
     resolution: int | Int3,
     *,
     band: float = 4.0,
     sign: Sign = "winding",
+    close: bool = True,
     inflate: float | None = None,
     frame: Frame | Literal["fit"] = "fit",
     dtype: torch.dtype = torch.float32,
@@ -63,11 +58,13 @@ def from_mesh(
             surface may get holes in `to_mesh`.
         sign: how inside is told from outside.
             "winding": inside where the winding number exceeds one half. For meshes that wind outwards; exact for closed ones,
-            with cavities and overlapping parts. Where the surface is open, the side changes on the surface of winding one half,
-            beyond the rim too, so `to_mesh` gives a flap as wide as the band that ends there.
+            with cavities and overlapping parts.
             "flood": inside is what water around the box cannot reach. Needs no winding, gives a closed surface for every
             input: the outer hull, without cavities. Sheets and shells with holes, which water passes, become plates.
             "unsigned": no side; `to_mesh` gives a shell around the surface.
+        close: with "winding", close holes by the surface on which the winding number is one half, and measure distances to it as
+            well, so that an open mesh gives a closed surface. False measures to the mesh alone: the side changes there all the
+            same, and `to_mesh` gives a flap at each rim that ends where the band does. Closed meshes are not affected.
         inflate: move the surface outwards by this many cells: distance − inflate. None is 0, and 1 for "flood" (with less than
             0.87 a sheet may become a plate with pinholes, and with 0 it is lost).
         frame: where the grid lies. "fit" puts the mesh's bounding box in the middle of a cube of which its longest side takes
@@ -115,7 +112,7 @@ def from_mesh(
     for item in meshes:
         placed, box, stored = place(where, item, cells, frame, keep_world=single, scale=_scale(where, cells, grow))
         require_cubes(where, box)
-        grid, values = _measure(where, placed, Box(box.origin, box.voxel_size[0], cells), reach, sign, grow, backend, progress)
+        grid, values = _measure(where, placed, Box(box.origin, box.voxel_size[0], cells), reach, sign, close, grow, backend, progress)
         grid = VoxelGrid.from_sorted(grid, resolution=cells, batch_size=1, frame=stored)
         items.append(SparseSDF(grid, values.to(dtype), reach, sign != "unsigned"))
     return SparseSDF.batched(items)
@@ -139,10 +136,11 @@ def _scale(where: str, cells: Int3, grow: float) -> float:
 
 
 def _measure(
-    where: str, mesh: TriMesh, box: Box, band: float, sign: Sign, grow: float, backend: str, progress: bool
+    where: str, mesh: TriMesh, box: Box, band: float, sign: Sign, close: bool, grow: float, backend: str, progress: bool
 ) -> tuple[Tensor, Tensor]:
     """Cells [0, x, y, z] and distances (n, 1) of one mesh as it lies in the grid."""
-    near = distance_band(mesh.vertices, mesh.faces, **box._asdict(), band=band + grow, backend=backend, progress=progress)
+    target = close_holes(mesh, box, backend) if close and sign == "winding" and is_open(mesh) else mesh
+    near = distance_band(target.vertices, target.faces, **box._asdict(), band=band + grow, backend=backend, progress=progress)
     distance = near.distance
     if sign != "unsigned":
         inside = _inside(mesh, near, box, sign, backend)
