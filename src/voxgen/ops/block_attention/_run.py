@@ -11,7 +11,7 @@ from torch import Tensor
 
 from voxgen.core.checks import FLOATS, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
-from voxgen.ops._registry import Backend, Op, cpu_only, float_types
+from voxgen.ops._registry import Backend, Op, cpu_only, float_types, triton_device
 
 from ._lists import Lists
 
@@ -19,6 +19,11 @@ BLOCK_ATTENTION = Op(
     "block_attention",
     [
         Backend("numba", "voxgen.ops.block_attention._numba:attend", (cpu_only, float_types(torch.float32, torch.float16, torch.bfloat16))),
+        Backend(
+            "triton",
+            "voxgen.ops.block_attention._triton:attend",
+            (triton_device, float_types(torch.float32, torch.float16, torch.bfloat16)),
+        ),
         Backend("torch", "voxgen.ops.block_attention._torch:attend"),
         Backend("reference", "voxgen.ops.block_attention._reference:attend"),
     ],

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from voxgen.core.checks import FLOATS, require_int, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, ShapeError
-from voxgen.ops._registry import Backend, Op, cpu_only, float_types
+from voxgen.ops._registry import Backend, Op, cpu_only, float_types, triton_device
 from voxgen.ops.blocks import SSAPlan
 
 from ._tables import all_blocks, tables_of
@@ -17,6 +17,9 @@ BLOCK_TOPK = Op(
     "block_topk",
     [
         Backend("numba", "voxgen.ops.block_topk._numba:choose", (cpu_only, float_types(torch.float32, torch.float16, torch.bfloat16))),
+        Backend(
+            "triton", "voxgen.ops.block_topk._triton:choose", (triton_device, float_types(torch.float32, torch.float16, torch.bfloat16))
+        ),
         Backend("torch", "voxgen.ops.block_topk._torch:choose"),
         Backend("reference", "voxgen.ops.block_topk._reference:choose"),
     ],

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from voxgen.core.checks import FLOATS, require_int, require_same_device, require_tensor
 from voxgen.core.coords import MAX_RESOLUTION
-from voxgen.ops._registry import Backend, Op, cpu_only, float_types
+from voxgen.ops._registry import Backend, Op, cpu_only, float_types, triton_device
 from voxgen.ops.block_attention._run import check_heads, check_scale
 from voxgen.ops.blocks import SSAPlan
 
@@ -19,6 +19,11 @@ SPATIAL_SPARSE_ATTENTION = Op(
             "numba",
             "voxgen.ops.spatial_sparse_attention._op:with_numba",
             (cpu_only, float_types(torch.float32, torch.float16, torch.bfloat16)),
+        ),
+        Backend(
+            "triton",
+            "voxgen.ops.spatial_sparse_attention._op:with_triton",
+            (triton_device, float_types(torch.float32, torch.float16, torch.bfloat16)),
         ),
         Backend("torch", "voxgen.ops.spatial_sparse_attention._op:with_torch"),
         Backend("reference", "voxgen.ops.spatial_sparse_attention._reference:attend"),

@@ -64,6 +64,7 @@ def _attend(
 
 
 with_numba = functools.partial(_attend, "numba")
+with_triton = functools.partial(_attend, "triton")
 with_torch = functools.partial(_attend, "torch")
 
 

@@ -29,7 +29,7 @@ def cases(dtype: torch.dtype) -> list[Case]:
         _case(dtype, "one-cell", random_grid((1,), 1), 2, 1, 16, 2),
         _case(dtype, "top-3-of-2", three, 4, 2, 16, 3, small=2, large=8),
         _case(dtype, "one-to-one", three, 4, 2, 16, 3, small=3, large=3),
-        _case(dtype, "folded", three, 6, 2, 24, 2, small=1, large=3),
+        _case(dtype, "folded", three, 6, 2, 24, 2, small=1, large=2),
         _case(dtype, "own-block", three, 4, 1, 40, 4, small=1, large=2, own_block=True),
         _case(dtype, "group-16", random_grid((22,), 8), 16, 1, 32, 1, small=2, large=4),
         _case(dtype, "ties", full_grid(4, 2), 2, 1, 16, 3, small=1, large=2, amplitude=0.0),

@@ -24,8 +24,8 @@ def cases(dtype: torch.dtype) -> list[Case]:
         _case(dtype, "empty", random_grid((0, 0), 8), 4, 2, 8, 3),
         _case(dtype, "one-cell", random_grid((1,), 1), 2, 1, 16, 2),
         _case(dtype, "one-to-one", three, 4, 2, 16, 2, small=3, large=3, shift=2),
-        _case(dtype, "folded", three, 6, 2, 24, 2, small=1, large=3),
-        _case(dtype, "own-block", three, 3, 3, 8, 3, small=2, large=2, own_block=True),
+        _case(dtype, "folded", three, 6, 2, 24, 2, small=2, large=4),
+        _case(dtype, "own-block", three, 2, 1, 8, 3, small=3, large=3, own_block=True),
         _case(dtype, "all-blocks", three, 4, 1, 16, 8, small=4, large=8, shift=1),
     ]
 
