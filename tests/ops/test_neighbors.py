@@ -157,3 +157,14 @@ def test_bad_input() -> None:
         neighbor_table(grid, kernel_size=65535)
     with pytest.raises(BackendUnavailable, match="numba: ready"):
         neighbor_table(grid, backend="cuda")
+
+
+def test_tables_are_built_outside_the_graphs_of_the_compiler() -> None:
+    def layer(grid: VoxelGrid) -> torch.Tensor:
+        return neighbor_table(grid).table * 2
+
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="eager")
+    for counts in ((12, 0), (9,)):  # new cells: the table must be built during the compiled call
+        grid = random_grid(counts, 6)
+        assert torch.equal(compiled(grid), neighbor_table(fresh(grid), backend="reference").table * 2)

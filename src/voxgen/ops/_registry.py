@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from voxgen.core.errors import BackendUnavailable, RangeError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,13 @@ def _choose_and_load(
 
 # what `torch.compiler.assume_constant_result` does, without the second that importing the compiler takes
 _choose_and_load._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def untraced(function: Callable[..., T]) -> Callable[..., T]:
+    """The function, for the compiler to call and not to look into: for tables that are built from values and kept."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.disable(function)  # pyright: ignore[reportReturnType] (its stub forgets what the function returns)
+    return function
 
 
 _context: ContextVar[dict[str, str]] = ContextVar("voxgen_backends", default={})  # noqa: B039 (never mutated)

@@ -11,7 +11,7 @@ from voxgen.core.checks import require_same_device
 from voxgen.core.errors import CapacityError, RangeError
 from voxgen.core.grid import VoxelGrid
 from voxgen.core.memory import require_memory
-from voxgen.ops._registry import Backend, Call, Op, cpu_only
+from voxgen.ops._registry import Backend, Call, Op, cpu_only, untraced
 from voxgen.ops.lookup import MAX_ROWS
 
 from ._key import NeighborKey, Sites, make_key
@@ -86,23 +86,25 @@ def neighbor_table(
         _check_outputs(where, grid, out_grid, key)
         if out_grid is grid and key.stays_on_inputs:
             out_grid = None
-    engine = NEIGHBORS.choose(backend, Call.of(grid.coords))
+    if backend != "auto":  # a name that cannot serve raises even where the table is there already
+        NEIGHBORS.choose(backend, Call.of(grid.coords))
     if out_grid is None:
         outputs = grid if key.stays_on_inputs else grid.cached(("neighbor outputs", key), lambda: output_grid(grid, key))
-        relation = grid.cached(("neighbors", key), lambda: _build(engine, grid, outputs, key))
+        relation = grid.cached(("neighbors", key), lambda: untraced(_build)(backend, grid, outputs, key))
         return NeighborTable(grid, outputs, key, relation)
     known: WeakKeyDictionary[VoxelGrid, dict[NeighborKey, Relation]] = grid.cached(("neighbors onto",), WeakKeyDictionary)
     relations = known.setdefault(out_grid, {})
     if key not in relations:
         with torch.inference_mode(False):
-            relations[key] = _build(engine, grid, out_grid, key)
+            relations[key] = untraced(_build)(backend, grid, out_grid, key)
     return NeighborTable(grid, out_grid, key, relations[key])
 
 
-def _build(engine: Backend, grid: VoxelGrid, outputs: VoxelGrid, key: NeighborKey) -> Relation:
+def _build(backend: str, grid: VoxelGrid, outputs: VoxelGrid, key: NeighborKey) -> Relation:
     remedy = "Use a smaller kernel_size, or split the batch."
     require_memory("neighbor_table", 4 * len(outputs) * key.volume, grid.device, remedy)
-    return Relation(engine.load()(grid, outputs, key), len(grid), symmetric=outputs is grid and key.is_centered)
+    engine = NEIGHBORS.choose(backend, Call.of(grid.coords)).load()
+    return Relation(engine(grid, outputs, key), len(grid), symmetric=outputs is grid and key.is_centered)
 
 
 def _check_outputs(where: str, grid: VoxelGrid, out_grid: VoxelGrid, key: NeighborKey) -> None:
