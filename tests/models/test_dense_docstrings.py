@@ -1,4 +1,4 @@
-"""The examples in the docstrings of attention, the dense stages and the refiners run and give what they say."""
+"""The examples in the docstrings of attention, the dense stages, the sparse flow and the refiners run and give what they say."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from voxgen.models import build, direct3d_s2, structure
 from voxgen.testing.grids import random_grid
 
 MODULES = {
-    attention: "timestep position rms_norm feed_forward full_attention self_attention cross_attention transformer_block dit_block",
+    attention: "timestep position rms_norm feed_forward full_attention self_attention cross_attention transformer_block dit_block "
+    "packed_context ragged_attention window_attention ssa",
     structure: "blocks encoder decoder posterior vae flow",
     direct3d_s2: "unet adaptive_smoothing tiles refiner sign_refiner fields conditioning",
 }
@@ -41,6 +42,7 @@ def test_examples(item: Any, module: dict[str, Any]) -> None:
     names: dict[str, Any] = {name: getattr(package, name) for package in MODULES for name in package.__all__}
     grid = random_grid((30,), 32)
     names |= {"torch": torch, "np": np, "build": build, "field": SparseTensor(grid, torch.rand(30, 1)), "features": torch.rand(30, 32)}
+    names["x"] = SparseTensor(grid, torch.rand(30, 32))
     (test,) = doctest.DocTestFinder(recurse=False).find(item, globs={**module, **names})
     report: list[str] = []
     result = doctest.DocTestRunner().run(test, out=report.append)
@@ -50,4 +52,4 @@ def test_examples(item: Any, module: dict[str, Any]) -> None:
 
 def test_the_blocks_have_examples() -> None:
     shown = {item.__name__ for item, _ in with_examples()}
-    assert shown >= {"DiTBlock", "SelfAttention", "StructureVAE", "StructureFlow", "SDFRefiner", "SignRefiner"}
+    assert shown >= {"DiTBlock", "SelfAttention", "SpatialSparseAttention", "StructureVAE", "StructureFlow", "SDFRefiner", "SignRefiner"}

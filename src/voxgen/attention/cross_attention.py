@@ -1,4 +1,4 @@
-"""Cross-attention of dense batches to a condition."""
+"""Cross-attention to a condition: projections, q/k norm, heads; and the one of dense batches."""
 
 from __future__ import annotations
 
@@ -16,34 +16,16 @@ from .full_attention import full_attention
 from .rms_norm import MultiHeadRMSNorm
 from .self_attention import split_channels
 
-__all__ = ["Context", "CrossAttention", "require_context"]
+__all__ = ["Context", "CrossAttention", "CrossProjections", "require_context"]
 
 Context: TypeAlias = Tensor | Sequence[Tensor]
 """Condition tokens: (b, m, c) where all samples have equally many, else one (m_s, c) tensor a sample; m may be 0."""
 
 
-class CrossAttention(nn.Module):
-    """Every token of a sample attends to all condition tokens of that sample.
+class CrossProjections(nn.Module):
+    """What every cross-attention does with each token alone: queries, keys and values, and back from heads to tokens.
 
-    `project_query`, `project_context` and `merge` act on each token alone; attention from ragged samples shares them.
-
-    Args:
-        channels: width of a token, a multiple of heads.
-        context_channels: width of a condition token.
-        heads: number of heads, each channels / heads wide.
-        qk_rms_norm: scale queries and keys by `MultiHeadRMSNorm`.
-    Parameters: `to_q.{weight (channels, channels), bias}`, `to_kv.{weight (2 channels, context_channels), bias}` for keys, then
-        values, heads split with d fastest; `to_out.{weight (channels, channels), bias}`; with the norm `q_rms_norm.gamma`,
-        `k_rms_norm.gamma`.
-    Shape: x (b, n, channels), context as `Context` → (b, n, channels). A sample without condition tokens gets the bias of
-        `to_out`. Each sample has the same result in any batch.
-    Raises:
-        RangeError: heads that do not divide.   ShapeError, DtypeError, DeviceError: a context that does not fit x.
-    Source: the cross-attention of TRELLIS, TRELLIS.2 and Direct3D-S2; differences: none.
-    Example:
-        >>> attention = CrossAttention(32, context_channels=24, heads=4)
-        >>> attention(torch.zeros(2, 5, 32), [torch.zeros(7, 24), torch.zeros(0, 24)]).shape
-        torch.Size([2, 5, 32])
+    Parameters, arguments and errors as in `CrossAttention`. A subclass puts a kernel between the projections and `merge`.
     """
 
     def __init__(self, channels: int, context_channels: int, heads: int, *, qk_rms_norm: bool = False) -> None:
@@ -68,6 +50,31 @@ class CrossAttention(nn.Module):
     def merge(self, out: Float[Tensor, "... n h d"]) -> Float[Tensor, "... n c"]:
         """What the heads found, back to tokens."""
         return self.to_out(out.flatten(-2))
+
+
+class CrossAttention(CrossProjections):
+    """Every token of a sample attends to all condition tokens of that sample.
+
+    For tokens on the cells of a grid there is `RaggedCrossAttention`, with the same parameters.
+
+    Args:
+        channels: width of a token, a multiple of heads.
+        context_channels: width of a condition token.
+        heads: number of heads, each channels / heads wide.
+        qk_rms_norm: scale queries and keys by `MultiHeadRMSNorm`.
+    Parameters: `to_q.{weight (channels, channels), bias}`, `to_kv.{weight (2 channels, context_channels), bias}` for keys, then
+        values, heads split with d fastest; `to_out.{weight (channels, channels), bias}`; with the norm `q_rms_norm.gamma`,
+        `k_rms_norm.gamma`.
+    Shape: x (b, n, channels), context as `Context` → (b, n, channels). A sample without condition tokens gets the bias of
+        `to_out`. Each sample has the same result in any batch.
+    Raises:
+        RangeError: heads that do not divide.   ShapeError, DtypeError, DeviceError: a context that does not fit x.
+    Source: the cross-attention of TRELLIS, TRELLIS.2 and Direct3D-S2; differences: none.
+    Example:
+        >>> attention = CrossAttention(32, context_channels=24, heads=4)
+        >>> attention(torch.zeros(2, 5, 32), [torch.zeros(7, 24), torch.zeros(0, 24)]).shape
+        torch.Size([2, 5, 32])
+    """
 
     def forward(self, x: Float[Tensor, "b n c"], context: Context) -> Float[Tensor, "b n c"]:
         where = type(self).__name__

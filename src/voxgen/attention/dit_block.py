@@ -17,6 +17,7 @@ from voxgen.layers._checkpoint import run
 from ._tokens import Tokens, dtype_of, feats_of, per_token, require_tokens, with_feats
 from .cross_attention import Context
 from .feed_forward import FeedForward
+from .packed_context import PackedContext
 
 __all__ = ["DiTBlock", "Modulation", "modulation_layer"]
 
@@ -49,8 +50,10 @@ class DiTBlock(nn.Module):
 
     Args:
         channels: width of a token.
-        self_attn: any module of tokens of this width: `SelfAttention` for dense batches, sparse ones for a SparseTensor.
-        cross_attn: any module called with tokens and a context, such as `CrossAttention`; None leaves that line out.
+        self_attn: any module of tokens of this width: `SelfAttention` for dense batches; `RaggedAttention`, `WindowAttention` or
+            `SpatialSparseAttention` for a SparseTensor.
+        cross_attn: any module called with tokens and a context, such as `CrossAttention` or `RaggedCrossAttention`; None
+            leaves that line out.
         mlp_ratio: hidden width of the feed-forward half over channels.
         modulation: see `Modulation`.
         checkpoint: recompute the block in the backward pass instead of keeping its intermediate results.
@@ -97,7 +100,9 @@ class DiTBlock(nn.Module):
             self.adaLN_modulation = modulation_layer(channels)
         self.checkpoint = checkpoint
 
-    def forward(self, x: Tokens, time: Float[Tensor, "b e"], context: Context | None = None, phases: Tensor | None = None) -> Tokens:
+    def forward(
+        self, x: Tokens, time: Float[Tensor, "b e"], context: Context | PackedContext | None = None, phases: Tensor | None = None
+    ) -> Tokens:
         where = "DiTBlock"
         samples = require_tokens(where, x, self.channels)
         width = PARTS * self.channels if self.shared else self.channels
@@ -106,7 +111,7 @@ class DiTBlock(nn.Module):
             raise RangeError(f"{where}: context must be given if and only if the block has cross-attention; got {type(context).__name__}.")
         return run(self.checkpoint, self._forward, x, time, context, phases)
 
-    def _forward(self, x: Tokens, time: Tensor, context: Context | None, phases: Tensor | None) -> Tokens:
+    def _forward(self, x: Tokens, time: Tensor, context: Context | PackedContext | None, phases: Tensor | None) -> Tokens:
         h = feats_of(x)
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulations(time, h.dtype)
         rotated = () if phases is None else (phases,)

@@ -1,4 +1,4 @@
-"""Self-attention of dense batches: projections, q/k norm, rotary positions, heads."""
+"""Self-attention: projections, q/k norm, rotary positions, heads; and the one of dense batches."""
 
 from __future__ import annotations
 
@@ -12,31 +12,13 @@ from .full_attention import full_attention
 from .position import apply_rope
 from .rms_norm import MultiHeadRMSNorm
 
-__all__ = ["SelfAttention", "split_channels"]
+__all__ = ["SelfAttention", "SelfProjections", "split_channels"]
 
 
-class SelfAttention(nn.Module):
-    """Every token of a sample attends to every token of that sample.
+class SelfProjections(nn.Module):
+    """What every self-attention does with each token alone: queries, keys and values, and back from heads to tokens.
 
-    `project` and `merge` act on each token alone; an attention of another reach (windows, ragged samples) shares them and puts
-    its own kernel between.
-
-    Args:
-        channels: width of a token, a multiple of heads.
-        heads: query heads, each channels / heads wide.
-        kv_heads: key and value heads, a divisor of heads; None means as many.
-        qk_rms_norm: scale queries and keys by `MultiHeadRMSNorm`, before they are rotated.
-        bias: whether the two Linear layers have one.
-    Parameters: `to_qkv.{weight ((heads + 2 kv_heads) d, channels), bias}` for queries, keys, values in this order, heads split
-        with d fastest; `to_out.{weight (channels, channels), bias}`; with the norm `q_rms_norm.gamma`, `k_rms_norm.gamma`.
-    Shape: x (b, n, channels), phases (n, d / 2, 2) or (b, n, d / 2, 2) of `rope_phases` → (b, n, channels).
-    Raises:
-        RangeError: heads that do not divide.   ShapeError, DtypeError: x of another shape, or no floats.
-    Source: the dense attention of TRELLIS, TRELLIS.2 and Direct3D-S2; differences: grouped key heads.
-    Cost: O(n²) time, O(n) memory where torch has a fused kernel.
-    Example:
-        >>> SelfAttention(32, heads=4, qk_rms_norm=True)(torch.zeros(2, 5, 32)).shape
-        torch.Size([2, 5, 32])
+    Parameters, arguments and errors as in `SelfAttention`. A subclass puts a kernel between `project` and `merge`.
     """
 
     def __init__(self, channels: int, heads: int, *, kv_heads: int | None = None, qk_rms_norm: bool = False, bias: bool = True) -> None:
@@ -67,6 +49,30 @@ class SelfAttention(nn.Module):
     def merge(self, out: Float[Tensor, "... n h d"]) -> Float[Tensor, "... n c"]:
         """What the heads found, back to tokens."""
         return self.to_out(out.flatten(-2))
+
+
+class SelfAttention(SelfProjections):
+    """Every token of a sample attends to every token of that sample.
+
+    For tokens on the cells of a grid there are `RaggedAttention` and `WindowAttention`, with the same parameters.
+
+    Args:
+        channels: width of a token, a multiple of heads.
+        heads: query heads, each channels / heads wide.
+        kv_heads: key and value heads, a divisor of heads; None means as many.
+        qk_rms_norm: scale queries and keys by `MultiHeadRMSNorm`, before they are rotated.
+        bias: whether the two Linear layers have one.
+    Parameters: `to_qkv.{weight ((heads + 2 kv_heads) d, channels), bias}` for queries, keys, values in this order, heads split
+        with d fastest; `to_out.{weight (channels, channels), bias}`; with the norm `q_rms_norm.gamma`, `k_rms_norm.gamma`.
+    Shape: x (b, n, channels), phases (n, d / 2, 2) or (b, n, d / 2, 2) of `rope_phases` → (b, n, channels).
+    Raises:
+        RangeError: heads that do not divide.   ShapeError, DtypeError: x of another shape, or no floats.
+    Source: the dense attention of TRELLIS, TRELLIS.2 and Direct3D-S2; differences: grouped key heads.
+    Cost: O(n²) time, O(n) memory where torch has a fused kernel.
+    Example:
+        >>> SelfAttention(32, heads=4, qk_rms_norm=True)(torch.zeros(2, 5, 32)).shape
+        torch.Size([2, 5, 32])
+    """
 
     def forward(self, x: Float[Tensor, "b n c"], phases: Float[Tensor, "... n d/2 2"] | None = None) -> Float[Tensor, "b n c"]:
         require_tensor(type(self).__name__, "x", x, ("b", "n", self.to_qkv.in_features), FLOATS)
