@@ -5,7 +5,8 @@ Run: python examples/train_sc_vae.py [--data FOLDER_OF_MESHES] [--resolution 128
      tensorboard --logdir out/sc_vae                                            (curves and pictures)
 Stop it whenever you like; the same command with --resume goes on with the very next batch.
 Needs: pip install 'voxgen[train]'
-Expect: after ten minutes on two CPU cores, held-out shapes at 64³ come back with a Chamfer distance of about a quarter of a voxel.
+Expect: after ten minutes on two CPU cores (about 1,200 steps), held-out shapes at 64³ come back from predicted structure with a
+Chamfer distance of about 0.2 voxels, and 99 % of both surfaces lie within a voxel of each other.
 """
 
 from __future__ import annotations
