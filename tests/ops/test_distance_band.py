@@ -13,7 +13,7 @@ import torch
 from voxgen.core import TriMesh
 from voxgen.core.errors import FrameError, MeshError, RangeError
 from voxgen.io import load_mesh
-from voxgen.ops.distance_band import DistanceBand, distance_band
+from voxgen.ops.distance_band import DistanceBand, distance_band, segment_band
 from voxgen.ops.distance_band._reference import closest_points
 from voxgen.testing import shapes
 
@@ -83,3 +83,21 @@ def test_bad_input() -> None:
         band_of(mesh.replace(faces=mesh.faces[:0]), 8, 1.0)
     with pytest.raises(FrameError, match="must lie inside the box"):
         band_of(mesh.replace(vertices=mesh.vertices * 3), 8, 1.0)
+
+
+def test_segments() -> None:
+    ends = torch.tensor([[[2.5, 2.5, 2.5], [9.5, 2.5, 2.5]], [[-30.0, 6.0, 6.0], [40.0, 6.0, 6.0]], [[11.5, 11.5, 11.5]] * 2])
+    near = segment_band(ends, resolution=12, band=1.2)
+    assert torch.equal(near.cells.amax(0), torch.tensor([11, 11, 11], dtype=torch.int32))
+    center = near.cells.double() + 0.5
+    start, end = ends.double()[near.face.long()].unbind(1)
+    side = end - start
+    share = ((center - start) * side).sum(1, keepdim=True) / (side * side).sum(1, keepdim=True).clamp_min(1e-9)
+    torch.testing.assert_close((center - start - share.clamp(0, 1) * side).norm(dim=1).float(), near.distance)
+    first = near.cells[near.face == 0]
+    assert len(first) == 8 * 5 + 2  # each cell on the line with its four neighbours, and one beyond either end
+    assert torch.equal(near.cells, segment_band(ends, resolution=12, band=1.2, backend="reference").cells)
+    for backend in ("numba", "reference"):
+        assert len(segment_band(ends[:0], resolution=12, band=1.2, backend=backend).cells) == 0
+    with pytest.raises(RangeError, match="ends must be finite"):
+        segment_band(ends * math.nan, resolution=12, band=1.2)
