@@ -20,6 +20,8 @@ from .render_terms import RenderTerms as RenderTerms
 from .render_terms import ShapeMaps as ShapeMaps
 from .render_terms import material_view_terms as material_view_terms
 from .render_terms import shape_view_terms as shape_view_terms
+from .sparse_sdf import SparseSDFLoss as SparseSDFLoss
+from .sparse_sdf import sdf_mse as sdf_mse
 from .vae import LossTerms as LossTerms
 from .vae import MaterialVAELoss as MaterialVAELoss
 from .vae import SampleBounds as SampleBounds
@@ -37,6 +39,7 @@ __all__ = [
     "SampleBounds",
     "ShapeMaps",
     "ShapeVAELoss",
+    "SparseSDFLoss",
     "crossing_bce",
     "dual_vertex_mse",
     "image_l1",
@@ -47,6 +50,7 @@ __all__ = [
     "material_l2",
     "material_view_terms",
     "perceptual_loss",
+    "sdf_mse",
     "shape_view_terms",
     "ssim_loss",
     "subdivision_bce",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -96,7 +97,7 @@ class ShapeVAELoss:
     render: RenderTerms[Sequence[TriMesh]] | None = None
 
     def __post_init__(self) -> None:
-        _require_weights(self)
+        require_weights(self)
 
     def __call__(
         self,
@@ -130,7 +131,7 @@ class ShapeVAELoss:
             `per_sample` or `render` needs is missing, `render` gave a term of unknown name, or no term has a weight.
         """
         where = "ShapeVAELoss"
-        own = _require_bounds(where, self.per_sample, bounds)
+        own = require_bounds(where, self.per_sample, bounds)
         levels = subdivision_bce(subdivision_logits, subdivisions, own.levels if own else None)
         terms = {
             "crossing": crossing_bce(crossing_logits, crossings, own.cells if own else None),
@@ -145,7 +146,7 @@ class ShapeVAELoss:
             drawn = _require_terms(where, self.render(meshes, views), SHAPE_TERMS)
             terms |= drawn
             weights |= {name: getattr(self, name) for name in drawn}
-        return _weighted(where, terms, weights)
+        return weighted(where, terms, weights)
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class MaterialVAELoss:
     render: RenderTerms[SparseTensor] | None = None
 
     def __post_init__(self) -> None:
-        _require_weights(self)
+        require_weights(self)
 
     def __call__(
         self,
@@ -204,7 +205,7 @@ class MaterialVAELoss:
         Raises: as `ShapeVAELoss`.
         """
         where = "MaterialVAELoss"
-        own = _require_bounds(where, self.per_sample, bounds)
+        own = require_bounds(where, self.per_sample, bounds)
         terms = {
             "l1": material_l1(prediction.feats, target, own.cells if own else None),
             "kl": kl_divergence(mean, logvar, own.latent if own else None),
@@ -213,17 +214,17 @@ class MaterialVAELoss:
             if views is None:
                 raise RangeError(f"{where}: with render, views must be given.")
             terms |= _require_terms(where, self.render(prediction, views), MATERIAL_TERMS)
-        return _weighted(where, terms, {name: getattr(self, name) for name in terms})
+        return weighted(where, terms, {name: getattr(self, name) for name in terms})
 
 
-def _require_weights(loss: ShapeVAELoss | MaterialVAELoss) -> None:
+def require_weights(loss: Any) -> None:
     for field in fields(loss):
         value = getattr(loss, field.name)
         if field.name not in ("per_sample", "render") and not (math.isfinite(value) and value >= 0):
             raise RangeError(f"{type(loss).__name__}: {field.name} must be a finite weight, at least 0; got {value}.")
 
 
-def _require_bounds(where: str, per_sample: bool, bounds: SampleBounds | None) -> SampleBounds | None:
+def require_bounds(where: str, per_sample: bool, bounds: SampleBounds | None) -> SampleBounds | None:
     if per_sample and bounds is None:
         raise RangeError(f"{where}: with per_sample=True, bounds must say where the samples begin and end; got None.")
     return bounds if per_sample else None
@@ -238,7 +239,7 @@ def _require_terms(where: str, terms: Mapping[str, Tensor], known: Sequence[str]
     return dict(terms)
 
 
-def _weighted(where: str, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
+def weighted(where: str, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossTerms:
     counted = [weights[name] * term for name, term in terms.items() if weights[name] != 0]  # 0 · inf is NaN
     if not counted:
         raise RangeError(f"{where}: at least one of the terms {', '.join(terms)} must have a positive weight.")
