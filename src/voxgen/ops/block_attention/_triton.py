@@ -68,25 +68,14 @@ def gradients(
     if n == 0 or len(lists.keys) == 0 or lists.chosen.shape[2] == 0:
         return for_q.zero_(), for_k, for_v
     shape = _shape(q, k, lists)
-    gate: dict[str, Any] = {"GATED": weight is not None}
+    shape["GATED"] = weight is not None
     factors = scale * LOG2_E, scale, 0 if weight is None else weight.stride(0)
     operands = q, _by_block(k, lists), _by_block(v, lists), grad, q if weight is None else weight, delta, lse
     unions = unions_of(lists, shape["BQ"])
     tiles = unions.blocks.shape[1]
+    constants: dict[str, Any] = {**shape, "ENTRIES": unions.blocks.shape[2]}
     with on_device(q):
-        query_gradient_kernel[(tiles, key_heads)](
-            *operands,
-            lists.queries,
-            *unions,
-            lists.starts,
-            for_q,
-            n,
-            tiles,
-            *factors,
-            **shape,
-            **gate,
-            **{"ENTRIES": unions.blocks.shape[2]},
-        )
+        query_gradient_kernel[(tiles, key_heads)](*operands, lists.queries, *unions, lists.starts, for_q, n, tiles, *factors, **constants)
         slices = triton.cdiv(lists.longest, shape["BN"])
         segments = segments_of(lists, _length(lists, slices * key_heads))
         count = segments.block.shape[1]
@@ -108,7 +97,6 @@ def gradients(
             segments.rows,
             *factors,
             **shape,
-            **gate,
         )
         listed = len(lists.keys)
         block_of = torch.repeat_interleave(lists.starts.diff().long(), output_size=listed)

@@ -52,7 +52,7 @@ def choose_kernel(  # pyright: ignore
     active = (tl.load(tile_first + tile) < tl.load(tile_last + tile)).to(tl.int32)  # a tile behind the last walks nothing
     best = tl.full((BQ, TP), -(2**63), dtype=tl.int64)
     forced = tl.load(own + token, mask=present, other=-1) if OWN else tl.full((BQ,), -1, dtype=tl.int32)
-    for KIND in tl.static_range(KINDS):
+    for KIND in tl.static_range(KINDS):  # pyright: ignore
         begin = tl.load(kind_bounds + KIND * (samples + 1) + sample)
         last = tl.load(kind_bounds + KIND * (samples + 1) + sample + 1) * active
         best = walk_kind(
