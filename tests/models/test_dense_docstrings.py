@@ -20,7 +20,7 @@ MODULES = {
     attention: "timestep position rms_norm feed_forward full_attention self_attention cross_attention transformer_block dit_block "
     "packed_context ragged_attention window_attention ssa",
     structure: "blocks encoder decoder posterior vae flow",
-    direct3d_s2: "unet adaptive_smoothing tiles refiner sign_refiner fields conditioning",
+    direct3d_s2: "unet adaptive_smoothing tiles refiner sign_refiner fields conditioning ss_dit",
 }
 
 
@@ -52,4 +52,13 @@ def test_examples(item: Any, module: dict[str, Any]) -> None:
 
 def test_the_blocks_have_examples() -> None:
     shown = {item.__name__ for item, _ in with_examples()}
-    assert shown >= {"DiTBlock", "SelfAttention", "SpatialSparseAttention", "StructureVAE", "StructureFlow", "SDFRefiner", "SignRefiner"}
+    assert shown >= {
+        "DiTBlock",
+        "SelfAttention",
+        "SpatialSparseAttention",
+        "StructureVAE",
+        "StructureFlow",
+        "SDFRefiner",
+        "SignRefiner",
+        "SSDiT",
+    }

@@ -6,6 +6,7 @@ from ._registry import available as available
 from ._registry import build as build
 from .direct3d_s2 import SDFRefiner as SDFRefiner
 from .direct3d_s2 import SignRefiner as SignRefiner
+from .direct3d_s2 import SSDiT as SSDiT
 from .sc_vae import MATERIAL_LATENTS as MATERIAL_LATENTS
 from .sc_vae import SCVAE as SCVAE
 from .sc_vae import SHAPE_LATENTS as SHAPE_LATENTS
@@ -42,6 +43,7 @@ __all__ = [
     "SCDecoder",
     "SCEncoder",
     "SDFRefiner",
+    "SSDiT",
     "ShapeContent",
     "SignRefiner",
     "StructureDecoder",

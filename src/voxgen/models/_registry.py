@@ -16,6 +16,10 @@ from ._recipe import Recipe
 MODELS: dict[str, str] = {
     "direct3d-s2/dense-vae": "voxgen.models.direct3d_s2._released:dense_vae",
     "direct3d-s2/dense-dit": "voxgen.models.direct3d_s2._released:dense_dit",
+    "direct3d-s2/dit-512-v1.0": "voxgen.models.direct3d_s2._released:dit_512_v10",
+    "direct3d-s2/dit-512-v1.1": "voxgen.models.direct3d_s2._released:dit_512_v11",
+    "direct3d-s2/dit-1024-v1.0": "voxgen.models.direct3d_s2._released:dit_1024_v10",
+    "direct3d-s2/dit-1024-v1.1": "voxgen.models.direct3d_s2._released:dit_1024_v11",
     "direct3d-s2/refiner": "voxgen.models.direct3d_s2._released:refiner",
     "direct3d-s2/refiner-1024": "voxgen.models.direct3d_s2._released:sign_refiner",
     "trellis2/shape-encoder": "voxgen.models.sc_vae._released:shape_encoder",

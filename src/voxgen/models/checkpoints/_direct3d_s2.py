@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from voxgen.core.checks import FLOATS, describe
 from voxgen.core.errors import DtypeError
-from voxgen.models.direct3d_s2 import SDFRefiner, SignRefiner
+from voxgen.models.direct3d_s2 import SDFRefiner, SignRefiner, SSDiT
 from voxgen.models.structure import StructureFlow, StructureVAE
 
 from ._published import links
@@ -19,9 +19,16 @@ from ._strict import Link, Part, load_strictly
 
 StateDict = Mapping[str, Tensor]
 
+
+def _sparse_name(own: str) -> str:
+    """Our name of a tensor of a sparse network → the published one, where a convolution's weight is a kernel."""
+    return own.replace(".conv.weight", ".conv.kernel")
+
+
 _KINDS: dict[type[nn.Module], tuple[str, Callable[[str], str]]] = {
     StructureVAE: ("vae", str),
     StructureFlow: ("dit", str),
+    SSDiT: ("dit", _sparse_name),
     SDFRefiner: ("refiner", str),
     SignRefiner: ("refiner", str),
 }
@@ -38,7 +45,7 @@ def load_direct3d_s2(
     dict may leave it out.
 
     Args:
-        module: `StructureVAE`, `StructureFlow`, `SDFRefiner` or `SignRefiner`.
+        module: `StructureVAE`, `StructureFlow`, `SSDiT`, `SDFRefiner` or `SignRefiner`.
         source: a state dict; or a file (.ckpt, .pt, .pth of tensors, .safetensors). Where it holds several networks by the
             published entries "vae", "dit" and "refiner", the module's own is taken.
         device: where parameters on the meta device are made; None is the CPU. Others stay where they are.

@@ -1,4 +1,4 @@
-"""Direct3D-S2: image conditions, and the refiners of its decoded fields."""
+"""Direct3D-S2: image conditions, the sparse flow, and the refiners of its decoded fields."""
 
 from .adaptive_smoothing import AdaptiveSmoothing as AdaptiveSmoothing
 from .adaptive_smoothing import apply_stencil as apply_stencil
@@ -11,11 +11,15 @@ from .fields import decoded_repeats as decoded_repeats
 from .fields import signed_volume as signed_volume
 from .refiner import SDFRefiner as SDFRefiner
 from .sign_refiner import SignRefiner as SignRefiner
+from .ss_dit import ShiftedBlocks as ShiftedBlocks
+from .ss_dit import SSDiT as SSDiT
 from .unet import UNet3D as UNet3D
 
 __all__ = [
     "AdaptiveSmoothing",
     "SDFRefiner",
+    "SSDiT",
+    "ShiftedBlocks",
     "SignRefiner",
     "SparseCondition",
     "UNet3D",

@@ -1,4 +1,4 @@
-"""Direct3D-S2's dense networks in the released configurations. Fields have the published names."""
+"""Direct3D-S2's networks in the released configurations. Fields have the published names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from voxgen.core.checks import require_int
+from voxgen.core.checks import require_choice, require_int
 from voxgen.core.errors import ShapeError
 from voxgen.layers import set_torso_dtype
 from voxgen.models._recipe import Recipe
@@ -16,6 +16,7 @@ from voxgen.models.structure import StructureDecoder, StructureEncoder, Structur
 
 from .refiner import SDFRefiner
 from .sign_refiner import SignRefiner
+from .ss_dit import SSDiT
 from .unet import UNet3D
 
 
@@ -78,6 +79,23 @@ def _dense_dit(
     return set_torso_dtype(flow, dtype)  # every Linear layer, not those of the blocks alone
 
 
+def _sparse_dit(
+    pe_mode: str,
+    qk_rms_norm: bool,
+    use_shift: bool,
+    use_fp16: bool | None,
+    torso_dtype: torch.dtype | str | None,
+    use_checkpoint: bool,
+    **fields: Any,
+) -> SSDiT:
+    where = "SSDiT"
+    require_choice(where, "pe_mode", pe_mode, ("ape",))
+    del qk_rms_norm  # as published, where spatial sparse attention has no such norm whatever it says
+    return SSDiT(
+        shifted="odd" if use_shift else "all", torso_dtype=_dtype(where, use_fp16, torso_dtype), checkpoint=use_checkpoint, **fields
+    )
+
+
 def _unet(channels: int, use_checkpoint: bool, fields: dict[str, Any]) -> UNet3D:
     return UNet3D(channels, checkpoint=use_checkpoint, **{name: fields.pop(name) for name in _UNET})
 
@@ -137,6 +155,37 @@ dense_dit = Recipe(
         **_PRECISION,
     },
 )
+_SPARSE_DIT = {
+    "resolution": 64,
+    "in_channels": 16,
+    "model_channels": 1024,
+    "cond_channels": 1024,
+    "out_channels": 16,
+    "num_blocks": 24,
+    "num_heads": 32,
+    "num_kv_heads": 2,
+    "mlp_ratio": 4.0,
+    "pe_mode": "ape",
+    "qk_rms_norm": True,
+    "qk_rms_norm_cross": False,
+    "window_size": 8,
+    "use_shift": True,
+    "compression_block_size": 8,
+    "selection_block_size": 8,
+    "topk": 8,
+    "compression_version": "v1",
+    "own_block": False,
+    "sparse_conditions": False,
+    "factor": 1.0,
+    **_PRECISION,
+}
+_V10 = {"compression_block_size": 4, "compression_version": "v2", "sparse_conditions": True}
+_1024 = {"resolution": 128, "factor": 0.5}
+
+dit_512_v11 = Recipe(_sparse_dit, _SPARSE_DIT)
+dit_1024_v11 = Recipe(_sparse_dit, {**_SPARSE_DIT, **_1024})
+dit_512_v10 = Recipe(_sparse_dit, {**_SPARSE_DIT, **_V10, "topk": 32})
+dit_1024_v10 = Recipe(_sparse_dit, {**_SPARSE_DIT, **_V10, **_1024})
 refiner = Recipe(
     _refiner,
     {**_FIELD, "feature_channels": 32, "input_channels_of_the_unet": 16, **_UNET, "patch_size": 192, "overlap": 32, **_PRECISION},
