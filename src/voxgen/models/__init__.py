@@ -22,6 +22,15 @@ from .sc_vae import SCDecoder as SCDecoder
 from .sc_vae import SCEncoder as SCEncoder
 from .sc_vae import ShapeContent as ShapeContent
 from .sc_vae import Tiling as Tiling
+from .sparse_sdf_vae import DecodedSDF as DecodedSDF
+from .sparse_sdf_vae import SDFDecoderConfig as SDFDecoderConfig
+from .sparse_sdf_vae import SDFEncoderConfig as SDFEncoderConfig
+from .sparse_sdf_vae import SDFLatent as SDFLatent
+from .sparse_sdf_vae import SDFTargets as SDFTargets
+from .sparse_sdf_vae import SparseSDFDecoder as SparseSDFDecoder
+from .sparse_sdf_vae import SparseSDFEncoder as SparseSDFEncoder
+from .sparse_sdf_vae import SparseSDFVAE as SparseSDFVAE
+from .sparse_sdf_vae import sdf_targets as sdf_targets
 from .structure import StructureDecoder as StructureDecoder
 from .structure import StructureEncoder as StructureEncoder
 from .structure import StructureFlow as StructureFlow
@@ -33,6 +42,7 @@ __all__ = [
     "SCVAE",
     "SHAPE_LATENTS",
     "DecodedMaterials",
+    "DecodedSDF",
     "DecodedShape",
     "DecoderConfig",
     "DecoderOutput",
@@ -42,10 +52,17 @@ __all__ = [
     "MaterialContent",
     "SCDecoder",
     "SCEncoder",
+    "SDFDecoderConfig",
+    "SDFEncoderConfig",
+    "SDFLatent",
     "SDFRefiner",
+    "SDFTargets",
     "SSDiT",
     "ShapeContent",
     "SignRefiner",
+    "SparseSDFDecoder",
+    "SparseSDFEncoder",
+    "SparseSDFVAE",
     "StructureDecoder",
     "StructureEncoder",
     "StructureFlow",
@@ -56,4 +73,5 @@ __all__ = [
     "load_pretrained",
     "occupied_cells",
     "save_pretrained",
+    "sdf_targets",
 ]

@@ -25,6 +25,7 @@ KINDS = {
     "sc-vae": "voxgen.models.sc_vae:SCVAE",
     "sc-vae/encoder": "voxgen.models.sc_vae:SCEncoder",
     "sc-vae/decoder": "voxgen.models.sc_vae:SCDecoder",
+    "sparse-sdf-vae": "voxgen.models.sparse_sdf_vae:SparseSDFVAE",
 }
 """Classes that a file may hold, by the word that the file has for them."""
 
@@ -44,7 +45,7 @@ def save_pretrained(module: nn.Module, path: str | os.PathLike[str], *, overwrit
     The file appears whole or not at all, and is written a tensor at a time.
 
     Args:
-        module: `SCEncoder`, `SCDecoder`, `SCVAE`, or another class that voxgen lists.
+        module: `SCEncoder`, `SCDecoder`, `SCVAE`, `SparseSDFVAE`, or another class that voxgen lists.
         path: the file; its folder must exist.
         overwrite: False raises where the file exists.
     Raises:

@@ -22,6 +22,7 @@ MODELS: dict[str, str] = {
     "direct3d-s2/dit-1024-v1.1": "voxgen.models.direct3d_s2._released:dit_1024_v11",
     "direct3d-s2/refiner": "voxgen.models.direct3d_s2._released:refiner",
     "direct3d-s2/refiner-1024": "voxgen.models.direct3d_s2._released:sign_refiner",
+    "direct3d-s2/vae": "voxgen.models.sparse_sdf_vae._released:vae",
     "trellis2/shape-encoder": "voxgen.models.sc_vae._released:shape_encoder",
     "trellis2/shape-decoder": "voxgen.models.sc_vae._released:shape_decoder",
     "trellis2/shape-vae": "voxgen.models.sc_vae._released:shape_vae",
@@ -29,6 +30,7 @@ MODELS: dict[str, str] = {
     "trellis2/material-decoder": "voxgen.models.sc_vae._released:material_decoder",
     "trellis2/material-vae": "voxgen.models.sc_vae._released:material_vae",
     "voxgen/shape-vae-small": "voxgen.models.sc_vae._released:small_shape_vae",
+    "voxgen/sdf-vae-small": "voxgen.models.sparse_sdf_vae._released:small_vae",
     "voxgen/material-vae-small": "voxgen.models.sc_vae._released:small_material_vae",
 }
 """The `Recipe` of each network as "package.module:name", imported when the network is built."""

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from voxgen.core.checks import FLOATS, describe
 from voxgen.core.errors import DtypeError
 from voxgen.models.direct3d_s2 import SDFRefiner, SignRefiner, SSDiT
+from voxgen.models.sparse_sdf_vae import SparseSDFVAE
 from voxgen.models.structure import StructureFlow, StructureVAE
 
-from ._published import links
+from ._published import links, sdf_vae_name
 from ._source import Completed, open_source
 from ._strict import Link, Part, load_strictly
 
@@ -31,6 +32,7 @@ _KINDS: dict[type[nn.Module], tuple[str, Callable[[str], str]]] = {
     SSDiT: ("dit", _sparse_name),
     SDFRefiner: ("refiner", str),
     SignRefiner: ("refiner", str),
+    SparseSDFVAE: ("vae", sdf_vae_name),
 }
 """For each network: its entry in a file, and the rule from our names of tensors to the published ones."""
 
@@ -45,7 +47,7 @@ def load_direct3d_s2(
     dict may leave it out.
 
     Args:
-        module: `StructureVAE`, `StructureFlow`, `SSDiT`, `SDFRefiner` or `SignRefiner`.
+        module: `StructureVAE`, `StructureFlow`, `SSDiT`, `SDFRefiner`, `SignRefiner` or `SparseSDFVAE`.
         source: a state dict; or a file (.ckpt, .pt, .pth of tensors, .safetensors). Where it holds several networks by the
             published entries "vae", "dit" and "refiner", the module's own is taken.
         device: where parameters on the meta device are made; None is the CPU. Others stay where they are.

@@ -26,6 +26,26 @@ def sc_vae_name(own: str) -> str:
     return own
 
 
+_SDF_VAE = (
+    (re.compile(r"(downsample\.\d+)\.norm1\."), r"\1.act_layers.0."),
+    (re.compile(r"(downsample\.\d+)\.norm2\."), r"\1.out_layers.1."),
+    (re.compile(r"(downsample\.\d+)\.conv1\."), r"\1.out_layers.0.conv."),
+    (re.compile(r"(downsample\.\d+)\.conv2\."), r"\1.out_layers.3.conv."),
+    (re.compile(r"(downsample\.\d+)\.skip_connection\."), r"\1.skip_connection.conv."),
+    (re.compile(r"(upsample\.\d+)(?:\.upsample)?\.conv1\."), r"\1.act_layers.0.conv."),
+    (re.compile(r"(upsample\.\d+)(?:\.upsample)?\.conv2\."), r"\1.out_layers.0.conv."),
+    (re.compile(r"\.conv\.weight$"), ".conv.kernel"),
+    (re.compile(r"^encoder\.out_layer\.linear\."), "encoder.out_layer."),
+)
+
+
+def sdf_vae_name(own: str) -> str:
+    """Our name of a tensor of the sparse SDF autoencoder → Direct3D-S2's."""
+    for pattern, replacement in _SDF_VAE:
+        own = pattern.sub(replacement, own)
+    return own
+
+
 def links(module: nn.Module, rename: Callable[[str], str], layout: Layout) -> list[Link]:
     """One link for each tensor of the module: names by a rule, weights of convolutions in the system's layout."""
     convolutions = {f"{name}.weight": m.key.kernel_size for name, m in module.named_modules() if isinstance(m, SparseConv3d)}

@@ -55,7 +55,7 @@ def _decode_cube(
         h = decoder.run_blocks(level, h)
         local = None
         if given is not None:
-            rows = _children(given[level], rows)
+            rows = children_of(given[level], rows)
             local = Structure.between(h.grid, given[level].children.select(rows))
         elif decoder.config.pred_subdiv:
             logits, mask = decoder.predict(level, h)
@@ -74,7 +74,7 @@ def _decode_cube(
     return decoder.run_head(SparseTensor(h.grid.select(kept), h.feats[kept])).feats
 
 
-def _children(structure: Structure, parents: Tensor) -> Tensor:
+def children_of(structure: Structure, parents: Tensor) -> Tensor:
     """Rows of the children of some parents, ascending."""
     rows = structure.table[parents].flatten()
     return rows[rows >= 0].long().sort().values
