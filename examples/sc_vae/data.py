@@ -65,7 +65,7 @@ def find_sources(folder: Path | None, count: int, held_out: int) -> tuple[list[S
 
 
 def prepare(sources: list[Source], resolution: int, folder: Path, *, show: bool) -> list[tuple[Source, Path]]:
-    """Convert all shapes that are not in the folder yet; those that cannot be converted are named and left out.
+    """Convert all shapes that are not in the folder yet; those that cannot be converted are named and left out; none left ends the run.
 
     A file appears under its name only when it is whole, so a preparation that is killed continues where it was.
     """
@@ -84,6 +84,8 @@ def prepare(sources: list[Source], resolution: int, folder: Path, *, show: bool)
                 continue
             ovoxel.replace(crossing_sign=None).save(path)
         ready.append((source, path))
+    if not ready:
+        raise SystemExit(f"none of the {len(sources)} shapes could be used: {', '.join(s.name for s in sources[:5])}")
     return ready
 
 

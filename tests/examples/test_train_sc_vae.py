@@ -201,3 +201,12 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     assert (broken / "reconstructions.png").stat().st_size > 10_000
     with pytest.raises(SystemExit, match="other values of seed"):
         train_sc_vae.main([*arguments, "--out", str(broken), "--resume", "--seed", "1"])
+
+
+def test_a_folder_without_one_usable_mesh_ends_the_run_with_its_names(tmp_path: Path) -> None:
+    (tmp_path / "rubbish.obj").write_text("hello")
+    with (
+        pytest.warns(UserWarning, match=r"rubbish.obj is left out"),
+        pytest.raises(SystemExit, match=r"none of the 1 shapes .*rubbish.obj"),
+    ):
+        data.prepare([data.Source("rubbish.obj", tmp_path / "rubbish.obj")], 16, tmp_path / "out", show=False)
