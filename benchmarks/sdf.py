@@ -7,9 +7,9 @@
 The band is 4 cells on either side, the sign by winding number. The first, unmeasured call loads the compiled code. Best wall time
 and best CPU time (all threads) of the repeats are kept: on a shared machine the second is steadier. Peak memory is that of one
 `from_mesh` and one `to_mesh` in a process of its own, above what the process holds before. The error is the mean distance between
-both surfaces in cells, both directions (`chamfer_distance`, l1); an open mesh has a flap in each hole, which enters it.
+both surfaces in cells, both directions (`chamfer_distance`, l1); the caps that close the holes of an open mesh enter it.
 
-Peers: libigl's tree of boxes and its fast winding number for the same cells, up to `--peer-resolution`; and libigl's marching
+Peers: libigl's tree of boxes and its fast winding number for the same cells (holes left open), up to `--peer-resolution`; and libigl's marching
 cubes on the dense volume of the same values. Both use all threads of libigl's build.
 """
 
@@ -83,10 +83,11 @@ def peak_bytes(mesh: TriMesh, resolution: int) -> tuple[int, int]:
     return made, extracted
 
 
-def peers(mesh: TriMesh, sdf: SparseSDF) -> dict[str, float]:
+def peers(mesh: TriMesh, resolution: int) -> dict[str, float]:
     """Seconds of libigl for the distances, the signs and the surface of the same cells, and its largest difference in cells."""
     import igl
 
+    sdf = SparseSDF.from_mesh(mesh, resolution, close=False)
     vertices, faces = mesh.vertices.double().numpy(), mesh.faces.long().numpy()
     points = sdf.frame.centers(sdf.grid.cells, torch.float64).numpy()
     found: dict[str, float] = {}
@@ -107,7 +108,7 @@ def peers(mesh: TriMesh, sdf: SparseSDF) -> dict[str, float]:
     start = time.perf_counter()
     _, triangles, *_ = igl.marching_cubes(volume, lattice, side, side, side, 0.0)
     found["igl_marching_cubes_s"] = time.perf_counter() - start
-    found["igl_triangles"] = len(triangles)
+    found["igl_triangles"] = triangles.shape[0]
     return found
 
 
@@ -124,7 +125,7 @@ def measure(name: str, resolution: int, args: argparse.Namespace) -> dict[str, A
     if not args.no_memory and sys.platform == "linux":
         row["from_mesh_peak_bytes"], row["to_mesh_peak_bytes"] = peak_bytes(mesh, resolution)
     if resolution <= args.peer_resolution:
-        row |= peers(mesh, sdf)
+        row |= peers(mesh, resolution)
     return row
 
 

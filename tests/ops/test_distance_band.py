@@ -14,7 +14,7 @@ from voxgen.core import TriMesh
 from voxgen.core.errors import FrameError, MeshError, RangeError
 from voxgen.io import load_mesh
 from voxgen.ops.distance_band import DistanceBand, distance_band, segment_band
-from voxgen.ops.distance_band._reference import closest_points
+from voxgen.ops.mesh_distance import closest_points
 from voxgen.testing import shapes
 
 UNIT: Any = (-0.5, -0.5, -0.5)

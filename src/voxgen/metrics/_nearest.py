@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+
+from voxgen.ops.mesh_distance._tree import Nearest, SurfaceTree
 
 Array = np.ndarray[Any, Any]
 
 _CHUNK = 1 << 16
 """Queries between two steps of the progress bar."""
-
-
-class Nearest(NamedTuple):
-    """For each query: distance to the nearest point, and the row of the element it lies on."""
-
-    distances: Array
-    elements: Array
-
-
-class SurfaceTree:
-    """A set of triangles (f, 3), segments (f, 2) or points (f, 1) over vertices; degenerate ones are what they shrink to."""
-
-    def __init__(self, vertices: Array, elements: Array) -> None:
-        import igl
-
-        self._vertices = np.ascontiguousarray(vertices, np.float64)
-        self._elements = np.ascontiguousarray(elements, np.int64)
-        self._tree = igl.AABB()
-        self._tree.init(self._vertices, self._elements)
-
-    def nearest(self, queries: Array) -> Nearest:
-        squared, elements, _ = self._tree.squared_distance(self._vertices, self._elements, queries)
-        return Nearest(np.sqrt(squared), np.asarray(elements))
 
 
 class PointTree:

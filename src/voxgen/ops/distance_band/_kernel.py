@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from voxgen.ops.mesh_distance._closest import FLAT
 from voxgen.ops.voxelize._bricks import BITS, SIDE
 
-from ._reference import FLAT, TIE
+from ._reference import TIE
 
 LEVELS = 3
 """Lists that are held at one time: of blocks of 8³, 4³ and 2³ cells."""

@@ -15,9 +15,9 @@ from voxgen.core.checks import FLOATS, describe, require_choice, require_int3
 from voxgen.core.coords import MAX_RESOLUTION
 from voxgen.core.errors import DtypeError, EmptyResultWarning, MeshWarning, RangeError
 from voxgen.ops.distance_band import DistanceBand, distance_band, require_band
-from voxgen.ops.distance_band._reference import closest_points
 from voxgen.ops.flood import flood
 from voxgen.ops.inside_mesh import inside_mesh
+from voxgen.ops.mesh_distance import closest_points
 from voxgen.representations._placement import place, require_meshes
 
 from ._caps import Box, close_holes, is_open
