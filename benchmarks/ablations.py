@@ -15,7 +15,8 @@ seed, batches, noise, optimiser, learning rate and steps. Compared are, between 
 and on a level, with the residual pair between levels and nearly the same number of parameters:
 
 - ConvNeXt: 3 `SparseConvNeXtBlock` a level;
-- plain: 2 `SparseResidualBlock` a level.
+- zero start: the same with a last linear layer that starts at zero (released networks start it at random);
+- plain: 2 `SparseResidualBlock` a level (which start at zero).
 
 Measured on held-out shapes, decoded from the posterior's mean on the given structure: reconstruction loss (crossed edges,
 dual vertices, which children exist), intersection over union of the crossed edges and of the predicted children, and the
@@ -36,16 +37,16 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numba
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 import voxgen
 from voxgen.core import Frame
-from voxgen.layers import ResidualDownsample, ResidualUpsample
+from voxgen.layers import ResidualDownsample, ResidualUpsample, SparseConvNeXtBlock
 from voxgen.losses import LossTerms, ShapeVAELoss
 from voxgen.metrics import compare_surfaces
 from voxgen.models import SCVAE, DecodedShape, DecoderConfig, EncoderConfig, Latent, SCDecoder, SCEncoder, ShapeContent
@@ -58,7 +59,7 @@ LOSS = ShapeVAELoss(crossing=1.0, dual_vertex=10.0, subdivision=1.0, kl=1e-5)
 """As in examples/train_sc_vae.py."""
 HELD_OUT = 1_000_000
 """Seeds of shapes from here on are never trained on."""
-WIDTHS = {16: (8, 16, 32, 64, 64), 32: (8, 16, 32, 64, 64, 64)}
+WIDTHS = {16: (8, 16, 32, 64, 128), 32: (4, 8, 16, 32, 64, 128)}
 LATENT = {16: 16, 32: 64}
 PAIRS = {
     "residual": ("SparseResBlockS2C3d", "SparseResBlockC2S3d"),
@@ -66,7 +67,11 @@ PAIRS = {
     "no shortcut": ("SparseResBlockS2C3d", "SparseResBlockC2S3d"),
     "pooled": ("SparseResBlockDownsample3d", "SparseResBlockUpsample3d"),
 }
-BLOCKS = {"ConvNeXt": ("SparseConvNeXtBlock3d", 3), "plain": ("SparseResBlock3d", 2)}
+BLOCKS = {
+    "ConvNeXt": ("SparseConvNeXtBlock3d", 3),
+    "zero start": ("SparseConvNeXtBlock3d", 3),
+    "plain": ("SparseResBlock3d", 2),
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,10 @@ def network(run: Run) -> SCVAE[DecodedShape]:
             if isinstance(part, (ResidualDownsample, ResidualUpsample)):
                 part.shortcut = run.name == "random start"
                 part.conv2.reset_parameters()
+    if run.name == "zero start":
+        for part in vae.modules():
+            if isinstance(part, SparseConvNeXtBlock):
+                nn.init.zeros_(cast(nn.Linear, part.mlp[2]).weight)
     return vae
 
 
@@ -262,7 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--factor", type=int, nargs="*", default=[16, 32], choices=list(WIDTHS))
     parser.add_argument("--name", nargs="*", default=[*PAIRS, *BLOCKS], choices=[*PAIRS, *BLOCKS])
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, nargs="*", default=[0])
