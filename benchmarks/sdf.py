@@ -9,8 +9,8 @@ and best CPU time (all threads) of the repeats are kept: on a shared machine the
 `from_mesh` and one `to_mesh` in a process of its own, above what the process holds before. The error is the mean distance between
 both surfaces in cells, both directions (`chamfer_distance`, l1); the caps that close the holes of an open mesh enter it.
 
-Peers: libigl's tree of boxes and its fast winding number for the same cells (holes left open), up to `--peer-resolution`; and libigl's marching
-cubes on the dense volume of the same values. Both use all threads of libigl's build.
+Peers, up to `--peer-resolution` and with holes left open: libigl's tree of boxes and its fast winding number for the same cells,
+and its marching cubes on the dense volume of the same values. All use the threads of libigl's build.
 """
 
 from __future__ import annotations
