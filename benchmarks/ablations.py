@@ -259,9 +259,9 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
                         color=f"C{names.index(name) + 4 * row}",
                         label=label,
                     )
-            panel.set(title=f"{'between levels' if row == 0 else 'on a level'}, {factor}× downsampling", xlabel="step", yscale="log")
+            panel.set(title=f"{'between levels' if row == 0 else 'on a level'}, {factor}× downsampling", xlabel="step")
             panel.set_ylabel("held-out reconstruction loss" if column == 0 else "")
-            panel.grid(alpha=0.3, which="both")
+            panel.grid(alpha=0.3)
             panel.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=110)
