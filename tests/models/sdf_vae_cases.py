@@ -26,12 +26,15 @@ SMALL = {
 
 
 def vae(seed: int = 0, **fields: Any) -> SparseSDFVAE:
-    """A small autoencoder whose zeroed last layers are drawn anew, so that something comes out."""
+    """A small autoencoder with drawn last layers and larger convolutions, so that something comes out that differs from cell to cell."""
     torch.manual_seed(seed)
     module = build("voxgen/sdf-vae-small", **{**SMALL, **fields})
     assert isinstance(module, SparseSDFVAE)
     for layer in (module.encoder.out_layer.linear, module.decoder.out_layer):
-        nn.init.normal_(layer.weight, std=0.2)
+        nn.init.normal_(layer.weight, std=0.3)
+    for name, weight in module.named_parameters():
+        if ".conv" in name and name.endswith("weight"):
+            weight.data.mul_(4)
     return module
 
 
