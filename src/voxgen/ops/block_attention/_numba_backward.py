@@ -7,7 +7,7 @@ from numba import njit, prange
 
 from voxgen.ops.conv._tile import LANES, ROWS
 
-from ._numba_rows import CHUNK, COLUMNS, SLAB, add_products, list_entries, multiply_panels
+from ._numba_rows import CHUNK, COLUMNS, SLAB, add_products, add_to_rows, list_entries, set_products
 from ._tile import row_slopes, row_weights
 
 
@@ -113,6 +113,9 @@ def _differentiate(  # pyright: ignore
     token = np.empty(SLAB, dtype=np.int64)
     entries = np.empty((last - first) * chosen.shape[1], dtype=np.int64)
     count = list_entries(chosen, queries, first, last, entries)
+    query_base, grad_base, result_base, nothing_base = q.ctypes.data, grad.ctypes.data, result.ctypes.data, nothing.ctypes.data
+    weight_base, slope_base = weights.ctypes.data, slopes.ctypes.data
+    for_k_base, for_v_base = for_k.ctypes.data, for_v.ctypes.data
     key_base, value_base, standing_base = keys.ctypes.data, values.ctypes.data, keys_standing.ctypes.data
     begin = 0
     while begin < count:
@@ -129,40 +132,32 @@ def _differentiate(  # pyright: ignore
                 h = (slab + r) % groups
                 token[r] = queries[first + i]
                 row = token[r] * heads + g * groups + h
-                query_rows[r] = q[row].ctypes.data
-                grad_rows[r] = grad[row].ctypes.data
-                result_rows[r] = result[i * groups + h].ctypes.data
-                weight_rows[r] = weights[r].ctypes.data
-                slope_rows[r] = slopes[r].ctypes.data
+                query_rows[r] = query_base + 4 * wide * row
+                grad_rows[r] = grad_base + 4 * wide * row
+                result_rows[r] = result_base + 4 * wide * (i * groups + h)
+                weight_rows[r] = weight_base + 4 * COLUMNS * r
+                slope_rows[r] = slope_base + 4 * COLUMNS * r
             for r in range(height, (height + ROWS - 1) // ROWS * ROWS):
-                query_rows[r] = nothing.ctypes.data
-                grad_rows[r] = nothing.ctypes.data
-                result_rows[r] = result[rows].ctypes.data
-                weight_rows[r] = weights[SLAB].ctypes.data
-                slope_rows[r] = slopes[SLAB].ctypes.data
+                query_rows[r] = nothing_base
+                grad_rows[r] = nothing_base
+                result_rows[r] = result_base + 4 * wide * rows
+                weight_rows[r] = weight_base + 4 * COLUMNS * SLAB
+                slope_rows[r] = slope_base + 4 * COLUMNS * SLAB
             for left in range(0, length, COLUMNS):
                 columns = min(COLUMNS, length - left)
                 filled = (columns + LANES - 1) // LANES * LANES
-                for r in range(height):
-                    weights[r, :filled] = 0.0
-                    slopes[r, :filled] = 0.0
-                weights[SLAB] = 0.0
-                slopes[SLAB] = 0.0
                 lying = 4 * (padded[block] + left) * width
-                multiply_panels(query_rows.ctypes.data, weight_rows.ctypes.data, height, key_base + lying, 0, filled, width, 4 * width)
-                multiply_panels(grad_rows.ctypes.data, slope_rows.ctypes.data, height, value_base + lying, 0, filled, width, 4 * width)
-                for r in range(height):
-                    for c in range(columns, filled):
-                        weights[r, c] = -np.inf
+                set_products(query_rows.ctypes.data, weight_rows.ctypes.data, height, key_base + lying, filled, width)
+                set_products(grad_rows.ctypes.data, slope_rows.ctypes.data, height, value_base + lying, filled, width)
+                for r in range(height):  # what is filled up behind the columns gets any weight; it only meets rows that nobody reads
                     head = g * groups + (slab + r) % groups
                     row_weights(weight_rows[r], filled // LANES, factor, lse[token[r], head])
                     row_slopes(weight_rows[r], slope_rows[r], filled // LANES, gate[token[r]], delta[token[r], head], scale)
                 standing = padded[block] + left
-                multiply_panels(
-                    slope_rows.ctypes.data, result_rows.ctypes.data, height, standing_base, 4 * standing, wide, columns, 4 * size
-                )
-                add_products(weight_rows.ctypes.data, grad_rows.ctypes.data, height, filled, wide, for_v[standing].ctypes.data, 4 * wide)
-                add_products(slope_rows.ctypes.data, query_rows.ctypes.data, height, filled, wide, for_k[standing].ctypes.data, 4 * wide)
+                add_to_rows(slope_rows.ctypes.data, result_rows.ctypes.data, height, standing_base, standing, size, wide, columns)
+                shift = 4 * wide * standing
+                add_products(weight_rows.ctypes.data, grad_rows.ctypes.data, height, filled, wide, for_v_base + shift, 4 * wide)
+                add_products(slope_rows.ctypes.data, query_rows.ctypes.data, height, filled, wide, for_k_base + shift, 4 * wide)
         begin = end
     for i in range(last - first):
         for h in range(groups):

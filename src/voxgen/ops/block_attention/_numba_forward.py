@@ -7,8 +7,8 @@ from numba import njit, prange
 
 from voxgen.ops.conv._tile import LANES, ROWS
 
-from ._numba_rows import CHUNK, COLUMNS, SLAB, list_entries, multiply_panels
-from ._tile import row_maximum, row_weights
+from ._numba_rows import CHUNK, COLUMNS, SLAB, add_to_rows, list_entries, set_products
+from ._tile import power_of_two, row_maximum, row_weights
 
 LN2 = 0.6931471805599453
 
@@ -58,7 +58,8 @@ def _attend(q, chosen, queries, first, last, starts, padded, keys, values, g, gr
     local = np.empty(SLAB, dtype=np.int64)
     entries = np.empty((last - first) * chosen.shape[1], dtype=np.int64)
     count = list_entries(chosen, queries, first, last, entries)
-    key_base, value_base = keys.ctypes.data, values.ctypes.data
+    key_base, value_base, query_base = keys.ctypes.data, values.ctypes.data, q.ctypes.data
+    logit_base, result_base, nothing_base = logits.ctypes.data, result.ctypes.data, nothing.ctypes.data
     begin = 0
     while begin < count:
         block = entries[begin] // CHUNK
@@ -73,36 +74,31 @@ def _attend(q, chosen, queries, first, last, starts, padded, keys, values, g, gr
                 i = entries[begin + (slab + r) // groups] % CHUNK
                 h = (slab + r) % groups
                 local[r] = i * groups + h
-                query_rows[r] = q[queries[first + i] * heads + g * groups + h].ctypes.data
-                result_rows[r] = result[local[r]].ctypes.data
-                logit_rows[r] = logits[r].ctypes.data
+                query_rows[r] = query_base + 4 * width * (np.int64(queries[first + i]) * heads + g * groups + h)
+                result_rows[r] = result_base + 4 * wide * local[r]
+                logit_rows[r] = logit_base + 4 * COLUMNS * r
             for r in range(height, (height + ROWS - 1) // ROWS * ROWS):
-                query_rows[r] = nothing.ctypes.data
-                result_rows[r] = result[rows].ctypes.data
-                logit_rows[r] = logits[SLAB].ctypes.data
+                query_rows[r] = nothing_base
+                result_rows[r] = result_base + 4 * wide * rows
+                logit_rows[r] = logit_base + 4 * COLUMNS * SLAB
             for left in range(0, length, COLUMNS):
                 columns = min(COLUMNS, length - left)
                 filled = (columns + LANES - 1) // LANES * LANES
-                for r in range(height):
-                    logits[r, :filled] = 0.0
-                logits[SLAB] = 0.0
                 lying = key_base + 4 * (padded[block] + left) * width
-                multiply_panels(query_rows.ctypes.data, logit_rows.ctypes.data, height, lying, 0, filled, width, 4 * width)
+                set_products(query_rows.ctypes.data, logit_rows.ctypes.data, height, lying, filled, width)
                 for r in range(height):
-                    for c in range(columns, filled):
-                        logits[r, c] = -np.inf
                     row = local[r]
-                    highest = max(top[row], row_maximum(logit_rows[r], filled // LANES) * factor)
-                    if highest > top[row] and total[row] != 0.0:
-                        shrink = np.float32(2.0 ** (np.float64(top[row]) - np.float64(highest)))
-                        total[row] *= shrink
-                        for j in range(wide):
-                            result[row, j] *= shrink
-                    top[row] = highest
-                    total[row] += row_weights(logit_rows[r], filled // LANES, factor, highest)
-                logits[SLAB] = 0.0
+                    highest = row_maximum(logit_rows[r], columns) * factor
+                    if highest > top[row]:
+                        if total[row] != 0.0:
+                            shrink = power_of_two(top[row] - highest)
+                            total[row] *= shrink
+                            for j in range(wide):
+                                result[row, j] *= shrink
+                        top[row] = highest
+                    total[row] += row_weights(logit_rows[r], filled // LANES, factor, top[row])
                 standing = padded[block] + left
-                multiply_panels(logit_rows.ctypes.data, result_rows.ctypes.data, height, value_base, 4 * standing, wide, columns, 4 * size)
+                add_to_rows(logit_rows.ctypes.data, result_rows.ctypes.data, height, value_base, standing, size, wide, columns)
         begin = end
     for i in range(last - first):
         for h in range(groups):

@@ -16,9 +16,11 @@ from voxgen.ops.conv._tile import (
     outer_wide_row,
 )
 
-SLAB = 64
+from ._tile import set_rows_narrow, set_rows_wide
+
+SLAB = 32
 """Rows (query and head) at once; a multiple of ROWS is filled up."""
-COLUMNS = 64
+COLUMNS = 128
 """Keys at once; a multiple of WIDTH. With SLAB rows their logits stay in the first-level cache."""
 CHUNK_ROWS = 1024
 """Rows of a piece of work, about: their results stay in the second-level cache."""
@@ -41,21 +43,33 @@ def list_entries(chosen, queries, first, last, entries):  # pyright: ignore
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def multiply_panels(sources, targets, rows, panels, row_start, columns, depth, column_shift):  # pyright: ignore
-    """targets[r][c] += sources[r][:depth] · panels[:, c] for `columns` columns.
+def set_products(sources, targets, rows, panels, columns, depth):  # pyright: ignore
+    """targets[r][c] = source[r][:depth] · panel[:, c] for `columns` columns; panels of (depth, width) follow each other.
 
     sources, targets: addresses of lists of row addresses, filled up to a multiple of ROWS.
-    panels: address of the panels, each panel (depth + what is left out, width) at `column · column_shift` bytes;
-    row_start: bytes into each panel per column of width.
     """
     for start in range(0, rows, ROWS):
         source, target = sources + 8 * start, targets + 8 * start
         column = 0
         while column + WIDTH <= columns:
-            multiply_rows_wide(source, target, 0, 4 * column, panels + column * column_shift + row_start * WIDTH, depth)
+            set_rows_wide(source, target, 4 * column, panels + 4 * column * depth, depth)
             column += WIDTH
         while column < columns:
-            multiply_rows_narrow(source, target, 0, 4 * column, panels + column * column_shift + row_start * LANES, depth)
+            set_rows_narrow(source, target, 4 * column, panels + 4 * column * depth, depth)
+            column += LANES
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_to_rows(sources, targets, rows, panels, first, size, columns, depth):  # pyright: ignore
+    """targets[r][c] += source[r][:depth] · panel[first : first + depth, c] for `columns` columns; panels are (size, width)."""
+    for start in range(0, rows, ROWS):
+        source, target = sources + 8 * start, targets + 8 * start
+        column = 0
+        while column + WIDTH <= columns:
+            multiply_rows_wide(source, target, 0, 4 * column, panels + 4 * (column * size + first * WIDTH), depth)
+            column += WIDTH
+        while column < columns:
+            multiply_rows_narrow(source, target, 0, 4 * column, panels + 4 * (column * size + first * LANES), depth)
             column += LANES
 
 

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from voxgen.ops.conv._tile import LANES
+from voxgen.ops.conv._tile import LANES, ROWS, VECTORS, _broadcast, _int, _load, _store, _sum_products
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _INTEGERS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
@@ -89,16 +89,27 @@ def _place(builder: ir.IRBuilder, address: Any, offset: Any) -> Any:
 
 
 @intrinsic
-def _row_maximum(_context, row, vectors):  # pyright: ignore
-    """Largest of the row; NaN is passed over."""
+def _row_maximum(_context, row, columns):  # pyright: ignore
+    """Largest of the row's first columns (> 0); NaN is passed over. The rest of their last vector becomes -inf."""
 
     def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
-        row, vectors = arguments
+        row, columns = arguments
+        whole = builder.lshr(builder.sub(columns, ir.Constant(_I64, 1)), ir.Constant(_I64, LANES.bit_length() - 1))
+        offset = builder.mul(whole, ir.Constant(_I64, 4 * LANES))
+        remaining = builder.trunc(builder.sub(columns, builder.mul(whole, ir.Constant(_I64, LANES))), _I32)
+        undefined = ir.Constant(_INTEGERS, ir.Undefined)
+        single = builder.insert_element(undefined, remaining, ir.Constant(_I32, 0))
+        counts = builder.shuffle_vector(single, undefined, ir.Constant(_INTEGERS, [0] * LANES))
+        inside = builder.icmp_signed("<", ir.Constant(_INTEGERS, list(range(LANES))), counts)
+        last_place = _place(builder, row, offset)
+        last = builder.select(inside, builder.load(last_place, align=4), _constant(float("-inf")))
+        builder.store(last, last_place, align=4)
 
         def step(offset: Any, total: Any) -> Any:
             value = builder.load(_place(builder, row, offset), align=4)
             return builder.select(builder.fcmp_ordered(">", value, total), value, total)
 
+        vectors = builder.add(whole, ir.Constant(_I64, 1))
         return _reduce(builder, _loop(builder, vectors, _constant(float("-inf")), step), "fmax")
 
     return types.float32(types.int64, types.int64), generate
@@ -146,6 +157,51 @@ def _row_slopes(_context, weights, products, vectors, gate, delta, factor):  # p
     return types.void(types.int64, types.int64, types.int64, types.float32, types.float32, types.float32), generate
 
 
+@intrinsic
+def _power_of_two(_context, exponent):  # pyright: ignore
+    """2 to a float of at most 127."""
+
+    def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
+        return builder.extract_element(_exp2(builder, _splat(builder, arguments[0])), ir.Constant(_I32, 0))
+
+    return types.float32(types.float32), generate
+
+
+def _product_tile(vectors: int) -> Any:
+    @intrinsic
+    def set_rows(_context, sources, targets, target_shift, panel, depth):  # pyright: ignore
+        """For ROWS pairs of rows: target[:width] = source[:depth] · panel (depth, width), width = vectors · LANES; depth > 0.
+
+        As sparse convolution's `multiply_rows`, but what was there before is not read.
+        """
+
+        def generate(context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
+            sources, targets, target_shift, panel, depth = arguments
+            source_list = builder.inttoptr(sources, _I64.as_pointer())
+            target_list = builder.inttoptr(targets, _I64.as_pointer())
+            rows = [builder.load(builder.gep(source_list, [_int(r)])) for r in range(ROWS)]
+
+            def operands(i: Any) -> Any:
+                line = builder.add(panel, builder.mul(i, _int(4 * LANES * vectors)))
+                step = builder.mul(i, _int(4))
+                right = [_load(builder, builder.add(line, _int(4 * LANES * v))) for v in range(vectors)]
+                return lambda r: _broadcast(builder, builder.add(rows[r], step)), right
+
+            sums = _sum_products(builder, depth, ROWS, vectors, operands)
+            for r in range(ROWS):
+                target = builder.add(builder.load(builder.gep(target_list, [_int(r)])), target_shift)
+                for v in range(vectors):
+                    _store(builder, sums[r][v], builder.add(target, _int(4 * LANES * v)))
+            return context.get_dummy_value()
+
+        return types.void(*([types.int64] * 5)), generate
+
+    return set_rows
+
+
+set_rows_wide = _product_tile(VECTORS)
+set_rows_narrow = _product_tile(1)
+power_of_two: Any = _power_of_two
 row_maximum: Any = _row_maximum
 row_weights: Any = _row_weights
 row_slopes: Any = _row_slopes

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from voxgen.ops.block_attention._lists import Lists
 from voxgen.ops.block_attention._numba_layout import layout_of, lying
-from voxgen.ops.block_attention._numba_rows import COLUMNS, SLAB, multiply_panels
+from voxgen.ops.block_attention._numba_rows import COLUMNS, SLAB, set_products
 from voxgen.ops.block_attention._tile import row_weights
 from voxgen.ops.conv._tile import LANES, ROWS
 
@@ -84,17 +84,17 @@ def _of_sample(q, keys, lse, first, last, g, groups, place, bounds, first_block,
         for slab in range(0, count * groups, SLAB):  # more than one where a group is wider than a slab
             height = min(SLAB, count * groups - slab)
             for r in range(height):
-                query_rows[r] = q[(begin + (slab + r) // groups) * heads + g * groups + (slab + r) % groups].ctypes.data
-                logit_rows[r] = logits[r].ctypes.data
+                row = (begin + (slab + r) // groups) * heads + g * groups + (slab + r) % groups
+                query_rows[r] = q.ctypes.data + 4 * width * row
+                logit_rows[r] = logits.ctypes.data + 4 * COLUMNS * r
             for r in range(height, (height + ROWS - 1) // ROWS * ROWS):
                 query_rows[r] = nothing.ctypes.data
-                logit_rows[r] = logits[SLAB].ctypes.data
+                logit_rows[r] = logits.ctypes.data + 4 * COLUMNS * SLAB
             for left in range(0, children, COLUMNS):
                 columns = min(COLUMNS, children - left)
                 filled = (columns + LANES - 1) // LANES * LANES
-                logits[:height, :filled] = 0.0
                 panels = keys.ctypes.data + 4 * (place + left) * width
-                multiply_panels(query_rows.ctypes.data, logit_rows.ctypes.data, height, panels, 0, filled, width, 4 * width)
+                set_products(query_rows.ctypes.data, logit_rows.ctypes.data, height, panels, filled, width)
                 for r in range(height):
                     i, h = (slab + r) // groups, (slab + r) % groups
                     row_weights(logit_rows[r], filled // LANES, factor, lse[begin + i, g * groups + h])
