@@ -77,7 +77,7 @@ def from_mesh(
         backend: see docs/backends.md.
         progress: show bars.
     Returns:
-        SparseSDF on the mesh's device. Not differentiable.
+        SparseSDF on the mesh's device, computed on the CPU. Not differentiable.
     Raises:
         MeshError: no faces, index out of range, vertices not finite, an empty list.
         RangeError, DtypeError: arguments that make no sense; a resolution too small for the margin.
@@ -95,8 +95,8 @@ def from_mesh(
     require_choice(where, "sign", sign, ("winding", "flood", "unsigned"))
     if dtype not in FLOATS:
         raise DtypeError(f"{where}: dtype must be float32, float64, float16 or bfloat16; got {describe(dtype)}.")
-    meshes = require_meshes(where, mesh)
-    single = isinstance(mesh, TriMesh)
+    given = require_meshes(where, mesh)
+    meshes, single = [item.to("cpu") for item in given], isinstance(mesh, TriMesh)
 
     from ._fields import SparseSDF, require_cubes
 
@@ -105,7 +105,7 @@ def from_mesh(
 
         require_choice(where, "compat", compat, ("direct3d_s2",))
         made = [unsigned_distances(where, item, cells, keep_world=single, progress=progress, backend=backend) for item in meshes]
-        return SparseSDF.batched([item.to(dtype) for item in made])
+        return SparseSDF.batched([item.to(dtype) for item in made]).to(given[0].device)
     reach = require_band(where, "band", band)
     grow = _inflation(where, inflate, sign)
     items = []
@@ -115,7 +115,7 @@ def from_mesh(
         grid, values = _measure(where, placed, Box(box.origin, box.voxel_size[0], cells), reach, sign, close, grow, backend, progress)
         grid = VoxelGrid.from_sorted(grid, resolution=cells, batch_size=1, frame=stored)
         items.append(SparseSDF(grid, values.to(dtype), reach, sign != "unsigned"))
-    return SparseSDF.batched(items)
+    return SparseSDF.batched(items).to(given[0].device)
 
 
 def _inflation(where: str, inflate: float | None, sign: Sign) -> float:
