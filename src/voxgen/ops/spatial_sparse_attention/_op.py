@@ -129,21 +129,15 @@ def _gradients(
         (k, v, saved.lse_s, plan.selected(saved.chosen)),
         (k, v, saved.lse_w, plan.window),
     ]
-    found = []
+    wide = lse_dtype(q)
+    for_q = torch.zeros(q.shape, dtype=wide, device=q.device)
+    by_key: list[tuple[Tensor, Tensor]] = []
     for b, (keys, values, lse, lists) in enumerate(branches):
-        found.append(engine.gradients(grad, q, keys, values, lse, deltas[b], gate[:, b], lists, scale))
-    for_q = _sum([f[0] for f in found])
-    for_k, for_v = (_sum([found[1][i], found[2][i]]) for i in (1, 2))
-    return for_q, for_k, for_v, found[0][1], found[0][2], shares.sum(2).T.to(gate.dtype).contiguous()
-
-
-def _sum(parts: list[Tensor]) -> Tensor:
-    """In float32 at least, rounded once."""
-    wide = lse_dtype(parts[0])
-    total = parts[0].to(wide)
-    for part in parts[1:]:
-        total = total + part
-    return total.to(parts[0].dtype)
+        part, for_keys, for_values = engine.gradients(grad, q, keys, values, lse, deltas[b], gate[:, b], lists, scale)
+        for_q.add_(part)  # one sum and one part at a time
+        by_key.append((for_keys, for_values))
+    for_k, for_v = (first.to(wide).add(second).to(k.dtype) for first, second in zip(by_key[1], by_key[2], strict=True))
+    return for_q.to(q.dtype), for_k, for_v, *by_key[0], shares.sum(2).T.to(gate.dtype).contiguous()
 
 
 @torch.library.register_fake("voxgen::spatial_sparse_attention_gradients")
