@@ -160,7 +160,7 @@ def scores(vae: SCVAE[DecodedShape], held_out: list[OVoxel]) -> dict[str, float]
         children = torch.cat([level.feats.flatten() > 0 for level in decoded.logits])
         real = torch.cat([structure.mask().flatten() for structure in latent.structures])
         mesh, target = (o.replace(split_weight=None).to_mesh() for o in (decoded.ovoxel, truth))
-        chamfer = float("nan")
+        chamfer = float(truth.resolution[0])  # nothing at all counts as a whole side away
         if mesh.num_faces:
             chamfer = compare_surfaces(mesh, target, samples=5000).chamfer_distance().l1 * truth.resolution[0]
         found.append((iou(decoded.prediction.intersected, truth.intersected), iou(children, real), chamfer))
@@ -194,7 +194,8 @@ def train(run: Run) -> dict[str, Any]:
             order += torch.randperm(len(own), generator=chance).tolist()
         picked, order = order[: run.batch], order[run.batch :]
         batch = OVoxel.batched([own[i] for i in picked])
-        terms = loss(*vae(batch, generator=torch.Generator().manual_seed(run.seed * 1_000_003 + step)), batch)
+        decoded, latent = vae(batch, generator=torch.Generator().manual_seed(run.seed * 1_000_003 + step))
+        terms = loss(decoded, latent, batch)
         terms.total.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()

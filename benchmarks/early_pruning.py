@@ -29,7 +29,7 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from conv import DATA, best, extra_bytes
@@ -39,7 +39,7 @@ from torch.nn import functional as F
 
 import voxgen
 from voxgen.core import SparseTensor
-from voxgen.layers import EarlyPruningUpsampler, repeat_channels
+from voxgen.layers import EarlyPruningUpsampler, ResidualUpsample, repeat_channels
 from voxgen.ops.conv import sparse_conv
 from voxgen.ops.neighbors import neighbor_table
 from voxgen.ops.resample import Structure, channel_to_space
@@ -56,7 +56,7 @@ def early(step: EarlyPruningUpsampler, x: SparseTensor, mask: Tensor) -> SparseT
 
 
 def late(step: EarlyPruningUpsampler, x: SparseTensor, mask: Tensor) -> SparseTensor:
-    up = step.upsample
+    up = cast(ResidualUpsample, step.upsample)
     h = F.silu(up.norm2(_all_children(up, x).view(8 * len(x), -1)), inplace=True)  # rows parent by parent, child by child
     structure = Structure.of_mask(x.grid, mask)
     kept = structure.parent.long() * 8 + structure.slot
@@ -66,7 +66,7 @@ def late(step: EarlyPruningUpsampler, x: SparseTensor, mask: Tensor) -> SparseTe
 
 
 def masked(step: EarlyPruningUpsampler, x: SparseTensor, mask: Tensor) -> SparseTensor:
-    up = step.upsample
+    up = cast(ResidualUpsample, step.upsample)
     everything, kept = Structure.of_mask(x.grid), Structure.of_mask(x.grid, mask)
     h = channel_to_space(_all_children(up, x), everything)
     h = F.silu(up.norm2(h), inplace=True)
@@ -77,7 +77,7 @@ def masked(step: EarlyPruningUpsampler, x: SparseTensor, mask: Tensor) -> Sparse
     return SparseTensor(kept.children, h[there])
 
 
-def _all_children(up: Any, x: SparseTensor) -> Tensor:
+def _all_children(up: ResidualUpsample, x: SparseTensor) -> Tensor:
     """(p, 8 · co): the first convolution for all children."""
     h = F.silu(up.norm1(x.feats), inplace=True)
     return sparse_conv(h, up.conv1.weight, up.conv1.bias, neighbor_table(x.grid))
@@ -90,7 +90,7 @@ def step_of(widths: tuple[int, int], cells: int) -> tuple[EarlyPruningUpsampler,
     """The step's layers and input features; its last convolution not zero, as training leaves it."""
     torch.manual_seed(0)
     step = EarlyPruningUpsampler(*widths).eval()
-    step.upsample.conv2.reset_parameters()  # pyright: ignore[reportCallIssue]
+    cast(ResidualUpsample, step.upsample).conv2.reset_parameters()
     return step, torch.randn(cells, widths[0])
 
 

@@ -90,8 +90,9 @@ def _columns(weight: Tensor, padded: int) -> tuple[Tensor, int]:
     if weight.dtype != torch.float32 or padded or weight.stride() != (depth * step, step, 1) or step == width:
         return _pad(weight, padded), 0
     room = weight.untyped_storage().nbytes() // weight.element_size() - volume * depth * step
-    first = min(weight.storage_offset(), room)
-    shift = weight.storage_offset() - first
+    offset = int(weight.storage_offset())
+    first = min(offset, room)
+    shift = offset - first
     if first < 0 or shift + width > step:
         return _pad(weight, padded), 0
     return weight.as_strided((volume, depth, step), weight.stride(), first), shift
