@@ -14,7 +14,7 @@ from voxgen.core import TriMesh
 from voxgen.core.errors import RangeError
 from voxgen.io import load_mesh
 from voxgen.ops.distance_band import distance_band
-from voxgen.ops.inside_mesh import inside_mesh
+from voxgen.ops.inside_mesh import inside_mesh, winding_numbers
 from voxgen.ops.inside_mesh._border import border
 from voxgen.ops.inside_mesh._reference import solid_angles
 from voxgen.ops.voxelize._prepare import prepare
@@ -92,6 +92,23 @@ def test_border_counts_welded_edges() -> None:
     assert edges(box.replace(faces=box.faces[1:])) == 3
     assert edges(box.replace(faces=torch.cat((box.faces, box.faces[:1])))) == 3
     assert edges(shapes.bowl(around=48)) == 48
+
+
+def test_soup_with_a_long_border_is_approximated(monkeypatch: pytest.MonkeyPatch) -> None:
+    ball = shapes.sphere(0.4, 4)
+    apart = shapes.split_apart(ball)  # 5120 triangles that do not touch
+    center = apart.vertices.view(-1, 3, 3).mean(1, keepdim=True)
+    soup = apart.replace(vertices=(center + 0.999 * (apart.vertices.view(-1, 3, 3) - center)).reshape(-1, 3))
+    cells = full_grid(24).cells[::5].contiguous()
+    radius = ((cells + 0.5) / 24 - 0.5).norm(dim=1)
+    clear = (radius - 0.4).abs() > 0.02
+    assert torch.equal(inside(soup, cells, 24)[clear], (radius < 0.4)[clear])
+    box: Any = {"origin": UNIT, "voxel_size": 1 / 24, "resolution": 24}
+    bowl = shapes.bowl(rings=8, around=24)
+    exact = winding_numbers(bowl.vertices, bowl.faces, cells, **box)
+    monkeypatch.setattr("voxgen.ops.inside_mesh._numba.MANY", 1)
+    near = winding_numbers(bowl.vertices, bowl.faces, cells, **box)
+    assert 0 < float((near - exact).abs().max()) < 0.02
 
 
 def test_bad_input() -> None:

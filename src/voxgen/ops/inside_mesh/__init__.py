@@ -57,7 +57,8 @@ def inside_mesh(
         FrameError: the mesh leaves the box.
     Source: A. Jacobson, L. Kavan and O. Sorkine-Hornung, Robust inside-outside segmentation using generalized winding numbers
         (2013). Exact, not by a hierarchy of approximations: see `_numba`. Closed meshes cost one pass over the lattice columns;
-        open ones besides the number of blocks of 8³ cells, and of cells near the holes, times the number of border edges.
+        open ones besides the number of blocks of 8³ cells, and of cells near the holes, times the number of border edges. With
+        more than 2000 of these, as in a soup of triangles, libigl's fast winding number is used, which is off by thousandths.
     Numerics: float64. A centre within rounding of the surface may fall to either side.
     Example:
         >>> from voxgen.testing.shapes import sphere

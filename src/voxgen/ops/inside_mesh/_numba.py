@@ -7,7 +7,7 @@ the number of signed crossings of the ray upwards; the ray crosses no strip. So
 
 and without a border the crossings are all. The strips' share changes slowly away from the border: by at most
 Σ length / (4π distance²) for each cell of way, unless a strip stands in it. So it is taken once for a block of 8³ cells where
-that decides all of them, else cell by cell.
+that decides all of them, else cell by cell. For very long borders the winding number is approximated instead.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from voxgen.ops.voxelize._prepare import Scene
 from ._border import border
 from ._columns import crossings_above
 
+MANY = 2000
+"""Border edges beyond which the sum over them is left to libigl's fast winding number: a soup of triangles is all border."""
 SIDE = 8
 """Cells along each axis of a block of `voxgen.ops.lookup`."""
 SPAN = (SIDE - 1) / 2
@@ -32,9 +34,14 @@ SPAN = (SIDE - 1) / 2
 
 def winding(scene: Scene, grid: VoxelGrid, numbers: bool) -> Tensor:
     """See `voxgen.ops.inside_mesh`: the numbers, or whether they exceed one half."""
+    edges = border(scene)
+    if len(edges.excess) > MANY:
+        from ._libigl import approximate_winding
+
+        found = approximate_winding(scene, grid)
+        return found if numbers else found > 0.5
     coords = grid.coords.numpy()
     above = crossings_above(scene, coords)
-    edges = border(scene)
     if numbers:
         found = np.empty(len(grid), np.float64)
         _add_strips(coords, above, *edges, found)
