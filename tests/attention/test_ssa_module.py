@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
-from voxgen import use_backend
+from voxgen import attention, use_backend
 from voxgen.attention import RaggedAttention, SpatialSparseAttention, SSAPlan
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import BackendUnavailable, DtypeError, RangeError, ShapeError
 from voxgen.core.grid import restore
 from voxgen.layers import set_torso_dtype
+from voxgen.ops import spatial_sparse_attention as ops
 from voxgen.ops.blocks import _blocks
 from voxgen.ops.conv.layouts import from_layout, to_layout
 from voxgen.testing.compare import assert_same, difference
@@ -110,6 +111,11 @@ def test_released_names_and_shapes() -> None:
         published = [own_name(key) for key, _ in g.file["learned"]]
         assert list(g.module.state_dict()) == published  # in file order, too
     assert SpatialSparseAttention().intra_block_pe.shape == (8, 8, 8, 64)
+
+
+def test_the_op_is_at_hand() -> None:
+    assert attention.spatial_sparse_attention is ops.spatial_sparse_attention
+    assert attention.SSAPlan is ops.SSAPlan
 
 
 # --- definitions ----------------------------------------------------------------------------------------------------
@@ -252,6 +258,16 @@ def test_autocast() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             out = module(x).feats
     assert float((out.float() - expected).norm() / expected.norm()) < 3e-2
+
+
+def test_compiles_to_one_graph() -> None:
+    torch.compiler.reset()
+    module = layer(shift=4)
+    x = tokens([60, 0, 10])
+    with torch.no_grad():
+        expected = module(x).feats  # makes the tables of the grid, whose sizes depend on values
+        assert_same(torch.compile(module, backend="eager", fullgraph=True)(x).feats, expected, "compiled", 1e-6)
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("backend", ENGINES)

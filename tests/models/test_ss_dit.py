@@ -15,7 +15,7 @@ from voxgen import use_backend
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import CheckpointError, DtypeError, RangeError, ShapeError
 from voxgen.core.grid import restore
-from voxgen.models import SSDiT, available, build
+from voxgen.models import SSDiT, available, build, load_pretrained, save_pretrained
 from voxgen.models.checkpoints import load_direct3d_s2, to_direct3d_s2
 from voxgen.models.direct3d_s2 import SparseCondition
 from voxgen.ops.block_topk import block_topk
@@ -158,6 +158,18 @@ def test_loading_is_strict_and_goes_both_ways(name: str, tmp_path: Path) -> None
         load_direct3d_s2(build(f"direct3d-s2/{other}", **Case(other).fields), state)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_own_files(dtype: torch.dtype, tmp_path: Path) -> None:
+    flow = small(compression_version="v2", num_heads=2, sparse_conditions=True, factor=0.5, shifted="none", torso_dtype=dtype)
+    save_pretrained(flow, tmp_path / "flow.safetensors")
+    again = load_pretrained(tmp_path / "flow.safetensors")
+    assert isinstance(again, SSDiT)
+    assert again.description() == flow.description()
+    x, t, full = tokens([40]), torch.tensor([700.0]), condition([3])
+    with torch.no_grad():
+        assert torch.equal(again(x, t, full).feats, flow(x, t, full).feats)
+
+
 # --- properties -----------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +283,18 @@ def test_training_with_checkpointing_and_without() -> None:
         found.append({"x": feats.grad, **gradients})
     for name, first in found[0].items():
         assert_same(found[1][name], first, name, 1e-6)
+
+
+def test_autocast() -> None:
+    flow = small(topk=64)
+    x, t, context = tokens([60, 20]), torch.tensor([900.0, 1.0]), torch.randn(2, 3, 10)
+    with torch.no_grad():
+        expected = flow(x, t, context).feats
+        with torch.autocast("cpu", torch.bfloat16):
+            out = flow(x, t, context).feats
+    assert out.dtype == torch.float32
+    # weights and activations are rounded to 2^-8 of their size through two blocks
+    assert float((out - expected).norm() / expected.norm()) < 5e-2
 
 
 def test_velocity_is_zero_at_first() -> None:

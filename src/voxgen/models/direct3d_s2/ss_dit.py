@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ from voxgen.core.checks import FLOATS, INTEGERS, require_choice, require_int, re
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
 from voxgen.layers import LayerNorm32, set_torso_dtype
 from voxgen.layers._checks import require_width
+from voxgen.models.sc_vae.config import TORSO_DTYPES
 from voxgen.models.structure.initialization import initialize_flow
 
 from .conditioning import SparseCondition
@@ -107,6 +109,28 @@ class SSDiT(nn.Module):
         require_choice(where, "shifted", shifted, ("odd", "all", "none"))
         if not 0 < factor < float("inf"):
             raise RangeError(f"{where}: factor must be a finite number above 0; got {factor}.")
+        self._fields = {
+            "resolution": resolution,
+            "in_channels": in_channels,
+            "model_channels": model_channels,
+            "cond_channels": cond_channels,
+            "out_channels": out_channels,
+            "num_blocks": num_blocks,
+            "num_heads": num_heads,
+            "num_kv_heads": num_kv_heads,
+            "mlp_ratio": mlp_ratio,
+            "window_size": window_size,
+            "shifted": shifted,
+            "compression_block_size": compression_block_size,
+            "selection_block_size": selection_block_size,
+            "topk": topk,
+            "compression_version": compression_version,
+            "own_block": own_block,
+            "sparse_conditions": sparse_conditions,
+            "factor": factor,
+            "qk_rms_norm_cross": qk_rms_norm_cross,
+            "checkpoint": checkpoint,
+        }
         self.resolution = require_int(where, "resolution", resolution, 1)
         self.in_channels = in_channels
         self.cond_channels = cond_channels
@@ -143,6 +167,15 @@ class SSDiT(nn.Module):
         self.out_layer = nn.Linear(model_channels, out_channels)
         initialize_flow(self, "vanilla", model_channels, num_blocks)
         set_torso_dtype(self, torso_dtype)
+
+    def description(self) -> dict[str, Any]:
+        """The configuration in plain values; `save_pretrained` writes it."""
+        return {**self._fields, "torso_dtype": str(self.torso_dtype).removeprefix("torch.")}
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> SSDiT:
+        """The inverse of `description`, with fresh weights."""
+        return cls(**{**values, "torso_dtype": TORSO_DTYPES[values["torso_dtype"]]})
 
     def forward(self, x: SparseTensor, t: Float[Tensor, " b"], context: Context | SparseCondition) -> SparseTensor:
         """Velocity at noisy latents.
