@@ -220,6 +220,26 @@ def test_nan_stays_with_its_query(backend: str) -> None:
     assert bool(out[7, 1].isnan().all())
 
 
+@pytest.mark.parametrize("backend", ENGINES)
+def test_masked_tokens_are_seen_by_nobody(backend: str) -> None:
+    plan = SSAPlan.build(random_grid((60, 0, 30), 16), compression_block=2, selection_block=4, window=4)
+    q, k, v, k_c, v_c, gate = operands(plan, 4, 2, 16)
+    mask = torch.rand(90) < 0.6
+    mask[plan.windows(1).block == 2] = False  # a window of which nothing is left
+    wild = [torch.where(mask[:, None, None], t, 99 * torch.randn_like(t)).detach().requires_grad_() for t in (k, v)]
+    plain, other = (
+        spatial_sparse_attention(q, *keys, k_c, v_c, gate, plan, 3, shift=1, key_mask=mask, backend=backend) for keys in ((k, v), wild)
+    )
+    assert torch.equal(plain, other)
+    for gradient in torch.autograd.grad(plain, (k, v), torch.randn_like(plain)):
+        assert gradient[~mask].eq(0).all()
+        assert gradient[mask].ne(0).any()
+    expected = spatial_sparse_attention(q, k, v, k_c, v_c, gate, plan, 3, shift=1, key_mask=mask, backend="reference")
+    assert difference(other, expected) < 1e-5
+    full = spatial_sparse_attention(q, k, v, k_c, v_c, gate, plan, 3, shift=1, key_mask=torch.ones_like(mask), backend=backend)
+    assert torch.equal(full, spatial_sparse_attention(q, k, v, k_c, v_c, gate, plan, 3, shift=1, backend=backend))
+
+
 def test_bad_input() -> None:
     plan = SSAPlan.build(random_grid((20,), 8), compression_block=2, selection_block=4, window=4)
     q, k, v, k_c, v_c, gate = operands(plan, 4, 2, 8)
@@ -235,5 +255,7 @@ def test_bad_input() -> None:
         spatial_sparse_attention(q[:7], k, v, k_c, v_c, gate, plan, 2)
     with pytest.raises(DtypeError, match="one dtype"):
         spatial_sparse_attention(q, k, v, k_c.half(), v_c.half(), gate, plan, 2)
+    with pytest.raises(DtypeError, match="True for tokens that may be seen"):
+        spatial_sparse_attention(q, k, v, k_c, v_c, gate, plan, 2, key_mask=torch.ones(20))
     with pytest.raises(DeviceError, match="gate on meta"):
         spatial_sparse_attention(q, k, v, k_c, v_c, gate.to("meta"), plan, 2)

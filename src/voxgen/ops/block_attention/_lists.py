@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from voxgen.ops.blocks import Blocks
+
 
 class Lists(NamedTuple):
     """Blocks of keys, and the blocks that each query sees.
@@ -34,6 +36,15 @@ class Lists(NamedTuple):
 def one_block_each(block: Tensor, starts: Tensor, keys: Tensor, queries: Tensor, longest: int) -> Lists:
     """Lists of queries that see one block: (n,) int32 `block`."""
     return Lists(block[None, :, None], starts, keys, queries, longest)
+
+
+def lists_of_blocks(chosen: Tensor, blocks: Blocks, key_mask: Tensor | None) -> Lists:
+    """Lists over the blocks of a grid, without the keys that a mask leaves out."""
+    if key_mask is None:
+        return Lists(chosen, blocks.starts, blocks.rows, blocks.rows, blocks.longest)
+    kept = key_mask[blocks.rows.long()]
+    before = torch.nn.functional.pad(kept.cumsum(0), (1, 0))
+    return Lists(chosen, before[blocks.starts.long()].int(), blocks.rows[kept], blocks.rows, blocks.longest)
 
 
 def rows(count: int, device: torch.device) -> Tensor:

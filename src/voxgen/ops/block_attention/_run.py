@@ -64,6 +64,13 @@ def check_heads(where: str, q: Tensor, k: Tensor, v: Tensor, keys: int | str = "
     return q, k, v
 
 
+def check_key_mask(where: str, mask: Tensor | None, q: Tensor) -> None:
+    """Raise unless the mask is None or (n,) bool beside q."""
+    if mask is not None:
+        require_tensor(where, "key_mask", mask, (len(q),), (torch.bool,), hint="True for tokens that may be seen.")
+        require_same_device(where, q=q, key_mask=mask)
+
+
 def check_scale(where: str, scale: float | None, q: Tensor) -> float:
     """The factor of the logits; None is 1/√d."""
     if scale is None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
 from voxgen.core.checks import require_same_device, require_tensor
 from voxgen.core.errors import RangeError
 from voxgen.ops.blocks import Blocks
 
-from ._lists import Lists
-from ._run import Attended, check_heads, check_scale, run
+from ._lists import lists_of_blocks
+from ._run import Attended, check_heads, check_key_mask, check_scale, run
 
 
 def selection_attention(
@@ -21,6 +21,7 @@ def selection_attention(
     chosen: Int32[Tensor, "Hk n T"],
     blocks: Blocks,
     *,
+    key_mask: Bool[Tensor, " n"] | None = None,
     scale: float | None = None,
     backend: str = "auto",
 ) -> Attended:
@@ -32,6 +33,7 @@ def selection_attention(
         chosen: (Hk, n, T) int32 blocks of `blocks`, shared by the H / Hk query heads of a key head; -1 for none, in any
             order, each block at most once a query (`block_topk`).
         blocks: `SSAPlan.selection`, or any partition of the grid.
+        key_mask: (n,) bool, False for tokens that no query may see; they still ask. None lets all be seen.
         scale: of the logits; None is 1/√d.
         backend: see docs/backends.md.
     Returns:
@@ -58,8 +60,8 @@ def selection_attention(
     require_tensor(where, "chosen", chosen, (k.shape[1], n, "T"), (torch.int32,), hint="Lists of blocks by key head and query.")
     require_same_device(where, q=q, chosen=chosen, blocks=blocks.rows)
     _check_blocks(where, chosen, len(blocks))
-    lists = Lists(chosen, blocks.starts, blocks.rows, blocks.rows, blocks.longest)
-    return run(backend, q, k, v, lists, check_scale(where, scale, q))
+    check_key_mask(where, key_mask, q)
+    return run(backend, q, k, v, lists_of_blocks(chosen, blocks, key_mask), check_scale(where, scale, q))
 
 
 def _check_blocks(where: str, chosen: Tensor, count: int) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from voxgen.core.checks import require_same_device, require_tensor
 from voxgen.ops.blocks import Blocks
 
-from ._lists import one_block_each
-from ._run import Attended, check_heads, check_scale, run
+from ._lists import lists_of_blocks
+from ._run import Attended, check_heads, check_key_mask, check_scale, run
 
 
 def window_attention(
@@ -18,6 +18,7 @@ def window_attention(
     v: Float[Tensor, "n Hk d"],
     windows: Blocks,
     *,
+    key_mask: Bool[Tensor, " n"] | None = None,
     scale: float | None = None,
     backend: str = "auto",
 ) -> Attended:
@@ -27,6 +28,7 @@ def window_attention(
         q: (n, H, d) floats, one row a cell of the grid, in the grid's order.
         k, v: (n, Hk, d), Hk divides H; query head h reads key head h // (H / Hk).
         windows: `partition(grid, size, shift)`, or `SSAPlan.windows(shift)`.
+        key_mask: (n,) bool, False for tokens that no query may see; they still ask. None lets all be seen.
         scale, backend: as in `selection_attention`.
     Returns:
         Attended. `out` is differentiable once in q, k and v (any number of times with the reference).
@@ -46,5 +48,5 @@ def window_attention(
     q, k, v = check_heads(where, q, k, v, n)
     require_tensor(where, "q", q, (n, "H", "d"), hint="One row for each cell of the grid that was partitioned.")
     require_same_device(where, q=q, windows=windows.rows)
-    lists = one_block_each(windows.block, windows.starts, windows.rows, windows.rows, windows.longest)
-    return run(backend, q, k, v, lists, check_scale(where, scale, q))
+    check_key_mask(where, key_mask, q)
+    return run(backend, q, k, v, lists_of_blocks(windows.block[None, :, None], windows, key_mask), check_scale(where, scale, q))

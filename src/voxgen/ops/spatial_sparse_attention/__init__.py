@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from voxgen.core.checks import FLOATS, require_int, require_same_device, require_tensor
 from voxgen.core.coords import MAX_RESOLUTION
 from voxgen.ops._registry import Backend, Op, cpu_only, float_types, triton_device
-from voxgen.ops.block_attention._run import check_heads, check_scale
+from voxgen.ops.block_attention._run import check_heads, check_key_mask, check_scale
 from voxgen.ops.blocks import SSAPlan
 
 SPATIAL_SPARSE_ATTENTION = Op(
@@ -43,6 +43,7 @@ def spatial_sparse_attention(
     *,
     shift: int = 0,
     own_block: bool = False,
+    key_mask: Bool[Tensor, " n"] | None = None,
     scale: float | None = None,
     backend: str = "auto",
 ) -> Float[Tensor, "n H d"]:
@@ -60,6 +61,8 @@ def spatial_sparse_attention(
         top_k: blocks that a query sees; all, where its sample has no more.
         shift: of the windows, in cells.
         own_block: True always chooses the block that the query lies in.
+        key_mask: (n,) bool, False for tokens that no query may see in its blocks and window; they still ask. What they give
+            to k_c and v_c is the caller's. None lets all be seen.
         scale: of the logits; None is 1/√d.
         backend: see docs/backends.md.
     Returns:
@@ -91,11 +94,12 @@ def spatial_sparse_attention(
     require_same_device(where, q=q, gate=gate, plan=plan.grid.coords)
     count = require_int(where, "top_k", top_k, 1)
     move = require_int(where, "shift", shift, 0, MAX_RESOLUTION)
+    check_key_mask(where, key_mask, q)
     kind = q.device.type
     if torch.is_autocast_enabled(kind) and q.dtype != torch.float64:
         gate = gate.to(q.dtype)
     attend = SPATIAL_SPARSE_ATTENTION.engine(backend, q, k, v, k_c, v_c, gate)
-    return attend(q, k, v, k_c, v_c, gate, plan, count, move, own_block, check_scale(where, scale, q))
+    return attend(q, k, v, k_c, v_c, gate, plan, count, move, own_block, key_mask, check_scale(where, scale, q))
 
 
 __all__ = ["SPATIAL_SPARSE_ATTENTION", "SSAPlan", "spatial_sparse_attention"]

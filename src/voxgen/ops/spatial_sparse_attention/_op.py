@@ -55,10 +55,11 @@ def _attend(
     top_k: int,
     shift: int,
     own_block: bool,
+    key_mask: Tensor | None,
     scale: float,
 ) -> Tensor:
     """See `spatial_sparse_attention`."""
-    tables, numbers = flatten(plan, shift, own_block)
+    tables, numbers = flatten(plan, shift, own_block, key_mask)
     with torch.autocast(q.device.type, enabled=False):  # it has done its work: inside, sums stay wide
         return torch.ops.voxgen.spatial_sparse_attention(q, k, v, k_c, v_c, gate, tables, numbers, top_k, scale, engine)[0]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from voxgen.ops.block_attention._compression import compression_lists
-from voxgen.ops.block_attention._lists import Lists
+from voxgen.ops.block_attention._lists import Lists, lists_of_blocks
 from voxgen.ops.block_topk._tables import Tables, tables_of
 from voxgen.ops.blocks import SSAPlan
 
@@ -15,40 +15,37 @@ from voxgen.ops.blocks import SSAPlan
 class Branches(NamedTuple):
     """Lists of the compression and window branch, tables of the choice, and the selection blocks.
 
-    selection: rows of k block by block, and where each block begins.
-    longest: tokens of the fullest selection block.
+    selection: lists of the selection branch, but for the choice, which is empty here.
     """
 
     compression: Lists
     choice: Tables
-    selection: tuple[Tensor, Tensor]
-    longest: int
+    selection: Lists
     window: Lists
 
     def selected(self, chosen: Tensor) -> Lists:
         """Lists of the selection branch."""
-        rows, starts = self.selection
-        return Lists(chosen, starts, rows, rows, self.longest)
+        return self.selection._replace(chosen=chosen)
 
 
-def flatten(plan: SSAPlan, shift: int, own_block: bool) -> tuple[list[Tensor], list[int]]:
+def flatten(plan: SSAPlan, shift: int, own_block: bool, key_mask: Tensor | None = None) -> tuple[list[Tensor], list[int]]:
     """The plan as tensors and numbers."""
     compression, choice, windows = compression_lists(plan), tables_of(plan, own_block), plan.windows(shift)
-    selection = plan.selection
-    tensors = [*compression[:4], *choice[:5], selection.rows, selection.starts, windows.block[None, :, None], windows.starts, windows.rows]
-    return tensors, [compression.longest, choice.most_children, choice.most_blocks, selection.longest, windows.longest]
+    none = plan.selection.rows.new_zeros(0)
+    selection = lists_of_blocks(none, plan.selection, key_mask)
+    window = lists_of_blocks(windows.block[None, :, None], windows, key_mask)
+    tensors = [*compression[:4], *choice[:5], *selection[:4], *window[:4]]
+    return tensors, [compression.longest, choice.most_children, choice.most_blocks, selection.longest, window.longest]
 
 
 def unflatten(tensors: list[Tensor], numbers: list[int]) -> Branches:
     """Inverse of `flatten`."""
-    seen, seen_starts, seen_rows, queries = tensors[:4]
+
+    def lists(first: int, longest: int) -> Lists:
+        chosen, starts, keys, queries = tensors[first : first + 4]
+        return Lists(chosen, starts, keys, queries, longest)
+
     children, folds, offsets, block_offsets, own = tensors[4:9]
-    rows, starts, window, window_starts, window_rows = tensors[9:]
     most_seen, most_children, most_blocks, longest, longest_window = numbers
-    return Branches(
-        Lists(seen, seen_starts, seen_rows, queries, most_seen),
-        Tables(children, folds, offsets, block_offsets, own, most_children, most_blocks),
-        (rows, starts),
-        longest,
-        Lists(window, window_starts, window_rows, window_rows, longest_window),
-    )
+    choice = Tables(children, folds, offsets, block_offsets, own, most_children, most_blocks)
+    return Branches(lists(0, most_seen), choice, lists(9, longest), lists(13, longest_window))
