@@ -15,6 +15,7 @@ from voxgen.ops.neighbors import NeighborTable
 
 from ._adapters import spconv_serves, torchsparse_serves
 from ._children import sparse_conv_children
+from ._subdivided import sparse_conv_subdivided
 
 CONV = Op(
     "conv",
@@ -100,4 +101,4 @@ def sparse_conv(
 _WEIGHT_HINT = "(K, ci, co): K offsets, x slowest; voxgen.ops.conv.layouts converts other layouts."
 
 
-__all__ = ["sparse_conv", "sparse_conv_children"]
+__all__ = ["sparse_conv", "sparse_conv_children", "sparse_conv_subdivided"]
