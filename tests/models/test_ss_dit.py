@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,35 @@ def test_the_original_chooses_the_same_blocks(name: str, monkeypatch: pytest.Mon
     for i, found in enumerate(chosen):
         local = torch.where(found < 0, -1, found - first)
         assert torch.equal(case.back(local.transpose(0, 1)).transpose(0, 1), case.golden.arrays[f"out/block_{i}_topk"].int())
+
+
+def test_a_stage_of_the_original_pipeline() -> None:
+    """Image tokens to a condition, three guided Euler steps, latents as the decoder takes them."""
+    golden = Golden.read("direct3d_s2_pipeline_sparse")
+    c = golden.configuration
+    flow = build("direct3d-s2/dit-512-v1.0", **c["dit"])
+    load_direct3d_s2(flow, golden.weights())
+    grid, order = VoxelGrid.build(golden.arrays["in/coords"], resolution=c["dit"]["resolution"])
+    noise = torch.from_numpy(recipe.normal("noise/10", tuple(golden.about["inputs"]["noise"]["shape"]), golden.about["seed"]))
+    image, mask = golden.normal("image_tokens")[0], golden.arrays["in/patch_mask"][0]
+    rows, columns = mask.nonzero().unbind(1)
+    places = torch.cat([torch.tensor([[0, 0, 1]]).expand(5, 3), torch.stack([columns, rows, torch.zeros_like(rows)], 1)])
+    given = SparseCondition([image[torch.cat([torch.arange(5), 5 + rows * mask.shape[1] + columns])]], [places.int()])
+
+    def shifted(sigma: Tensor) -> Tensor:
+        s = c["scheduler"]["shift"]
+        return s * sigma / (1 + (s - 1) * sigma)
+
+    lowest = float(shifted(torch.tensor(1 / c["scheduler"]["num_train_timesteps"], dtype=torch.float64)))
+    sigmas = [*shifted(torch.linspace(1, lowest, c["steps"], dtype=torch.float64)).tolist(), 0.0]
+    x = SparseTensor(grid, noise[order])
+    with torch.no_grad():
+        for now, after in itertools.pairwise(sigmas):
+            t = torch.tensor([1000 * now])
+            with_condition, without = flow(x, t, given).feats, flow(x, t, given.unconditional()).feats
+            x = x.with_feats(x.feats + (after - now) * (without + c["guidance"] * (with_condition - without)))
+    latents = restore(x.feats, order) / c["latents_scale"] + c["latents_shift"]
+    assert_same(latents, golden.arrays["out/latents"], "latents", golden.tolerance)
 
 
 @pytest.mark.parametrize("name", RELEASED)
