@@ -53,7 +53,7 @@ from voxgen.models import SCVAE, DecodedShape, DecoderConfig, EncoderConfig, Lat
 from voxgen.representations import OVoxel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from examples.sc_vae.shapes import random_shape
+from examples.training.shapes import random_shape
 
 LOSS = ShapeVAELoss(crossing=1.0, dual_vertex=10.0, subdivision=1.0, kl=1e-5)
 """As in examples/train_sc_vae.py."""

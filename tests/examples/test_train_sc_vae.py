@@ -20,7 +20,8 @@ sys.path.insert(0, str(EXAMPLES))
 pytest.importorskip("accelerate", reason="the example needs voxgen[train]")
 pytest.importorskip("tensorboard", reason="the example needs voxgen[train]")
 
-from sc_vae import data, shapes, state  # noqa: E402
+from train_sc_vae import TASK, exchange_axes  # noqa: E402
+from training import data, shapes, state  # noqa: E402
 
 from voxgen.core import Frame  # noqa: E402
 from voxgen.io import save_mesh  # noqa: E402
@@ -50,7 +51,7 @@ def test_shapes_are_those_of_their_seeds_and_fill_the_cube() -> None:
 def test_exchanged_axes_are_those_of_the_exchanged_mesh(axes: tuple[int, int, int]) -> None:
     mesh = rotated(torus(0.3, 0.1, 24, 12))
     frame = Frame.unit(12)
-    found = data.exchange_axes(OVoxel.from_mesh(mesh, 12, materials=False, frame=frame), axes)
+    found = exchange_axes(OVoxel.from_mesh(mesh, 12, materials=False, frame=frame), axes)
     moved = mesh.replace(vertices=mesh.vertices[:, list(axes)])
     expected = OVoxel.from_mesh(moved, 12, materials=False, frame=frame)
     assert torch.equal(found.coords, expected.coords)
@@ -99,11 +100,11 @@ def test_a_folder_of_meshes(tmp_path: Path) -> None:
     assert len(measured) == 2
     assert not set(training) & set(measured)
     with pytest.warns(UserWarning, match=r"broken\.glb is left out"):
-        ready = data.prepare(training + measured, 8, tmp_path / "cache", show=False)
+        ready = data.prepare(training + measured, TASK.kind, 8, tmp_path / "cache", show=False)
     assert sorted(s.name for s, _ in ready) == ["a.obj", "b.ply", "d.stl", "deeper/c.glb"]
     before = {path: path.stat().st_mtime_ns for _, path in ready}
     with pytest.warns(UserWarning, match="left out"):
-        data.prepare(training + measured, 8, tmp_path / "cache", show=False)
+        data.prepare(training + measured, TASK.kind, 8, tmp_path / "cache", show=False)
     assert {path: path.stat().st_mtime_ns for _, path in ready} == before
     with pytest.raises(SystemExit, match="holds 0 meshes"):
         data.find_sources(tmp_path / "cache", 0, 2)
@@ -142,12 +143,13 @@ def test_the_average_follows_quickly_first_and_slowly_later() -> None:
 
 KILLED_BETWEEN_CHECKPOINTS = """
 import os, signal, sys, train_sc_vae as t
-update = t.Run.update
+from training.run import Run
+update = Run.update
 def deadly(self, *args):
     if self.step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return update(self, *args)
-t.Run.update = deadly
+Run.update = deadly
 t.main(sys.argv[1:])
 """
 
@@ -209,4 +211,4 @@ def test_a_folder_without_one_usable_mesh_ends_the_run_with_its_names(tmp_path: 
         pytest.warns(UserWarning, match=r"rubbish.obj is left out"),
         pytest.raises(SystemExit, match=r"none of the 1 shapes .*rubbish.obj"),
     ):
-        data.prepare([data.Source("rubbish.obj", tmp_path / "rubbish.obj")], 16, tmp_path / "out", show=False)
+        data.prepare([data.Source("rubbish.obj", tmp_path / "rubbish.obj")], TASK.kind, 16, tmp_path / "out", show=False)

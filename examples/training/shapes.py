@@ -11,15 +11,22 @@ from voxgen.core import TriMesh
 from voxgen.core.frame import FIT_SCALE
 
 AROUND = 64
-KINDS = ("box", "prism", "gear", "cylinder", "cone", "ellipsoid", "torus", "bowl", "vase", "union", "union", "union")
+PRIMITIVES = ("box", "prism", "gear", "cylinder", "cone", "ellipsoid", "torus", "bowl", "vase")
+KINDS = (*PRIMITIVES, "union", "union", "union")
 """Drawn with equal chance; most of what people model is put together from parts."""
+OPEN = ("bowl", "vase")
 
 
-def random_shape(seed: int) -> tuple[str, TriMesh]:
-    """Kind and mesh of a shape that fills the cube [-0.5, 0.5]³ along its longest side; equal for equal seeds."""
+def random_shape(seed: int, *, closed: bool = False) -> tuple[str, TriMesh]:
+    """Kind and mesh of a shape that fills the cube [-0.5, 0.5]³ along its longest side; equal for equal arguments.
+
+    Closed parts wind outwards. With `closed` there are no others.
+    """
     chance = torch.Generator().manual_seed(seed)
-    kind = KINDS[int(torch.randint(len(KINDS), (), generator=chance))]
-    return kind, fitted(_union(chance) if kind == "union" else _turned(_primitive(kind, chance), chance))
+    parts = tuple(kind for kind in PRIMITIVES if not (closed and kind in OPEN))
+    kinds = (*parts, *KINDS[len(PRIMITIVES) :])
+    kind = kinds[int(torch.randint(len(kinds), (), generator=chance))]
+    return kind, fitted(_union(parts, chance) if kind == "union" else _turned(_primitive(kind, chance), chance))
 
 
 def fitted(mesh: TriMesh) -> TriMesh:
@@ -28,11 +35,11 @@ def fitted(mesh: TriMesh) -> TriMesh:
     return mesh.replace(vertices=(mesh.vertices - (low + high) / 2) * (FIT_SCALE / float((high - low).max())))
 
 
-def _union(chance: torch.Generator) -> TriMesh:
+def _union(kinds: tuple[str, ...], chance: torch.Generator) -> TriMesh:
     """Two to four parts that touch or overlap: each next to one that is there."""
     parts: list[TriMesh] = []
     for _ in range(int(torch.randint(2, 5, (), generator=chance))):
-        kind = KINDS[int(torch.randint(len(KINDS) - 3, (), generator=chance))]
+        kind = kinds[int(torch.randint(len(kinds), (), generator=chance))]
         part = _turned(_primitive(kind, chance), chance)
         size = _between(0.4, 1.0, chance)
         center = torch.zeros(3)
@@ -47,9 +54,16 @@ def _turned(mesh: TriMesh, chance: torch.Generator) -> TriMesh:
     """Stretched along its axes, then turned: upright onto some axis, or anyhow."""
     points = mesh.vertices * (0.5 + 0.5 * torch.rand(3, generator=chance))
     if _between(0, 1, chance) < 0.4:
-        return mesh.replace(vertices=points[:, torch.randperm(3, generator=chance)])
+        return _outwards(mesh.replace(vertices=points[:, torch.randperm(3, generator=chance)]))
     q, r = torch.linalg.qr(torch.randn(3, 3, generator=chance))
-    return mesh.replace(vertices=points @ (q * r.diagonal().sign()))
+    return _outwards(mesh.replace(vertices=points @ (q * r.diagonal().sign())))
+
+
+def _outwards(mesh: TriMesh) -> TriMesh:
+    """Wound so that its volume is positive: half of all turns mirror."""
+    a, b, c = mesh.vertices[mesh.faces.long()].unbind(1)
+    volume = (a * torch.linalg.cross(b, c)).sum()
+    return mesh if volume > 0 else mesh.replace(faces=mesh.faces.flip(1))
 
 
 def _primitive(kind: str, chance: torch.Generator) -> TriMesh:

@@ -1,21 +1,22 @@
-"""Meshes → O-Voxels on disk, and ragged batches of them in an order that can be continued anywhere."""
+"""Meshes → volumes on disk, and ragged batches of them in an order that can be continued anywhere."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from voxgen.core import Frame, TriMesh, VoxelGrid
+from voxgen.core import TriMesh, VoxelGrid
 from voxgen.core.errors import VoxgenError
 from voxgen.io import load_mesh
-from voxgen.representations import OVoxel
 
 from .shapes import fitted, random_shape
 
@@ -24,37 +25,78 @@ HELD_OUT_SEED = 1_000_000_000
 """Procedural shapes from here on are never trained on."""
 
 
+class Volume(Protocol):
+    """One shape or a batch of shapes on sparse cells."""
+
+    @property
+    def grid(self) -> VoxelGrid: ...
+    def __len__(self) -> int: ...
+    def to(self, target: torch.device, /) -> Volume: ...
+
+
+V = TypeVar("V", bound=Volume)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[V]):
+    """What volumes an example trains on, as functions.
+
+    Attributes:
+        name: plural, for bars and folders.
+        fill: of the cube [-0.5, 0.5]³ along the longest side of a mesh.
+        closed: whether meshes should be closed: procedural shapes then are.
+        convert: mesh inside the cube, cells a side → volume, empty if nothing is there.
+        save, load: one volume and the path of an .npz file, which appears last and whole.
+        exchange_axes: new axis i is old axis `axes[i]`.
+        batched: several volumes as one.
+    """
+
+    name: str
+    convert: Callable[[TriMesh, int], V]
+    save: Callable[[V, Path], None]
+    load: Callable[[Path], V]
+    exchange_axes: Callable[[V, tuple[int, int, int]], V]
+    batched: Callable[[list[V]], V]
+    fill: float = 1.0
+    closed: bool = False
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a shape comes from: a file, or a seed of the procedural shapes."""
 
     name: str
     origin: Path | int
+    closed: bool = False
 
-    def mesh(self) -> TriMesh:
-        """The mesh, fitted into the cube [-0.5, 0.5]³."""
+    def mesh(self, fill: float = 1.0) -> TriMesh:
+        """The mesh, fitted into this share of the cube [-0.5, 0.5]³."""
         if isinstance(self.origin, int):
-            return random_shape(self.origin)[1]
-        return fitted(load_mesh(self.origin).with_up("y"))
+            mesh = random_shape(self.origin, closed=self.closed)[1]
+        else:
+            mesh = fitted(load_mesh(self.origin).with_up("y"))
+        return mesh if fill == 1 else mesh.replace(vertices=mesh.vertices * fill)
 
     def key(self) -> str:
         """Changes when the shape does."""
         if isinstance(self.origin, int):
-            return f"procedural-{self.origin}"
+            return f"procedural-{'closed-' if self.closed else ''}{self.origin}"
         stat = self.origin.stat()
         return hashlib.sha256(f"{self.origin.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:24]
 
 
-def find_sources(folder: Path | None, count: int, held_out: int) -> tuple[list[Source], list[Source]]:
+def find_sources(folder: Path | None, count: int, held_out: int, closed: bool = False) -> tuple[list[Source], list[Source]]:
     """Shapes to train on, and shapes to measure on.
 
     Args:
         folder: meshes in it and below it, sorted; every n-th one is held out. None: procedural shapes.
         count: procedural shapes to train on.   held_out: shapes to measure on, at most half of a folder.
+        closed: leave out the procedural shapes that are open.
     """
     if folder is None:
-        measured = [Source(random_shape(seed)[0], seed) for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + held_out)]
-        return [Source(f"shape {seed}", seed) for seed in range(count)], measured
+        seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + held_out)
+        measured = [Source(random_shape(seed, closed=closed)[0], seed, closed) for seed in seeds]
+        return [Source(f"shape {seed}", seed, closed) for seed in range(count)], measured
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if len(files) < 2:
         raise SystemExit(f"{folder} holds {len(files)} meshes ({', '.join(SUFFIXES)}); at least two are needed, one to measure on.")
@@ -64,65 +106,53 @@ def find_sources(folder: Path | None, count: int, held_out: int) -> tuple[list[S
     return [s for s in sources if s not in measured], measured
 
 
-def prepare(sources: list[Source], resolution: int, folder: Path, *, show: bool) -> list[tuple[Source, Path]]:
+def prepare(sources: list[Source], kind: Kind[V], resolution: int, folder: Path, *, show: bool) -> list[tuple[Source, Path]]:
     """Convert all shapes that are not in the folder yet; those that cannot be converted are named and left out; none left ends the run.
 
     A file appears under its name only when it is whole, so a preparation that is killed continues where it was.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ready = []
-    for source in tqdm(sources, desc=f"O-Voxels at {resolution}³", unit="shape", disable=not show):
+    for source in tqdm(sources, desc=f"{kind.name} at {resolution}³", unit="shape", disable=not show):
         path = folder / f"{source.key()}-{resolution}.npz"
         if not path.exists():
             try:
-                ovoxel = OVoxel.from_mesh(source.mesh(), resolution, materials=False, frame=Frame.unit(resolution))
+                volume = kind.convert(source.mesh(kind.fill), resolution)
             except VoxgenError as error:
                 warnings.warn(f"{source.name} is left out: {error}", stacklevel=2)
                 continue
-            if len(ovoxel) == 0:
-                warnings.warn(f"{source.name} is left out: its surface crosses no edge of the grid.", stacklevel=2)
+            if len(volume) == 0:
+                warnings.warn(f"{source.name} is left out: none of the grid's cells holds anything of it.", stacklevel=2)
                 continue
-            ovoxel.replace(crossing_sign=None).save(path)
+            kind.save(volume, path)
         ready.append((source, path))
     if not ready:
         raise SystemExit(f"none of the {len(sources)} shapes could be used: {', '.join(s.name for s in sources[:5])}")
     return ready
 
 
-def load(path: Path) -> OVoxel:
-    """An O-Voxel of `prepare`, in the unit cube."""
-    return OVoxel.load(path)
-
-
-def count_cells(paths: list[Path]) -> list[int]:
-    """Voxels of each file."""
-    return [len(load(path)) for path in paths]
-
-
 Item = tuple[int, tuple[int, int, int]]
 """Number of a shape, and the order in which its axes are taken."""
 
 
-class OVoxelDataset(Dataset[OVoxel]):
-    """O-Voxels from files, each with its axes exchanged as the item says: six shapes from one, without a new conversion."""
+class VolumeDataset(Dataset[V], Generic[V]):
+    """Volumes from files, each with its axes exchanged as the item says: six shapes from one, without a new conversion."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
+    def __init__(self, paths: list[Path], kind: Kind[V]) -> None:
+        self.paths, self.kind = paths, kind
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, item: Item) -> OVoxel:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __getitem__(self, item: Item) -> V:  # pyright: ignore[reportIncompatibleMethodOverride]
         index, axes = item
-        return exchange_axes(load(self.paths[index]), axes)
+        return self.kind.exchange_axes(self.kind.load(self.paths[index]), axes)
 
 
-def exchange_axes(ovoxel: OVoxel, axes: tuple[int, int, int]) -> OVoxel:
-    """The mirrored or turned shape: new axis i is old axis `axes[i]`. A cell owns the edges at its highest corner, before and after."""
-    order = list(axes)
-    coords = torch.cat((ovoxel.coords[:, :1], ovoxel.coords[:, 1:][:, order]), 1)
-    grid, rows = VoxelGrid.build(coords, resolution=ovoxel.resolution, batch_size=ovoxel.batch_size, frame=ovoxel.frame)
-    return OVoxel(grid, ovoxel.dual_vertices[rows][:, order], ovoxel.intersected[rows][:, order])
+def exchanged(grid: VoxelGrid, axes: tuple[int, int, int]) -> tuple[VoxelGrid, Tensor]:
+    """The mirrored or turned grid, whose new axis i is old axis `axes[i]`, and the old row of each of its cells."""
+    coords = torch.cat((grid.coords[:, :1], grid.cells[:, list(axes)]), 1)
+    return VoxelGrid.build(coords, resolution=grid.resolution, batch_size=grid.batch_size, frame=grid.frame)
 
 
 class BudgetSampler(Sampler[list[Item]]):
@@ -162,8 +192,3 @@ class BudgetSampler(Sampler[list[Item]]):
             room -= self.cells[index]
         missing = -len(batches) % self.world
         return batches + [batches[i % len(batches)] for i in range(missing)]  # some twice, so that no process waits for another
-
-
-def collate(items: list[OVoxel]) -> OVoxel:
-    """Several shapes as one batch."""
-    return OVoxel.batched(items)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from voxgen.core import TriMesh
+from voxgen.core import TriMesh, VoxelGrid
 from voxgen.core.errors import EmptyResultWarning
 from voxgen.metrics import compare_surfaces
-from voxgen.models.sc_vae import SCVAE, DecodedShape
 from voxgen.ops.grid_sets import intersection
 from voxgen.render import Panel, ScaleBar, camera_for_bounds, compose_figure, render_mesh, render_scalar
-from voxgen.representations import OVoxel
 
-from .data import Source, load
+from .data import Kind, Source
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Score:
     """One shape. Distances go both ways between the reconstruction and the source mesh, all surfaces counted.
 
     Attributes:
-        tokens: of the latent.   cells: of the source's O-Voxel.
+        tokens: of the latent.   cells: of the source's volume.
         iou: shared cells of the predicted and the true structure over those of either.
-        chamfer: mean distance in voxels.   best: that of the O-Voxel itself, which no autoencoder can beat.
+        chamfer: mean distance in voxels.   best: that of the volume itself, which no autoencoder can beat.
         f1, f2: F-score at one and at two voxels.
     """
 
@@ -63,44 +63,50 @@ class Reconstruction:
     score: Score
 
 
-def mesh_of(ovoxel: OVoxel) -> TriMesh:
-    """Split weights are left out: without render terms nothing trains them, so quads are cut by angle."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EmptyResultWarning)  # an untrained network may keep nothing, which the score says
-        return ovoxel.replace(split_weight=None).to_mesh()
+@dataclass(frozen=True, eq=False)
+class RoundTrip:
+    """What `reconstruct` of an example gives: the mesh of the true volume, mesh and cells of the decoded one, tokens of the latent."""
+
+    best: TriMesh
+    mesh: TriMesh
+    grid: VoxelGrid
+    tokens: int
+
+
+Reconstruct = Callable[[Any, Any], RoundTrip]
+"""Network and true volume → encode, mean of the posterior, decode with predicted structure."""
 
 
 @torch.no_grad()
-def reconstruct(vae: SCVAE[DecodedShape], path: Path, device: torch.device) -> tuple[OVoxel, OVoxel, int]:
-    """The true O-Voxel, and encode → mean of the posterior → decode with predicted structure; and the latent's tokens."""
-    truth = load(path).to(device)
-    latent = vae.encode(truth)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EmptyResultWarning)
-        decoded = vae.decode(latent).ovoxel
-    return truth.to("cpu"), decoded.to("cpu"), len(latent.z)
-
-
 def measure(
-    vae: SCVAE[DecodedShape], shapes: list[tuple[Source, Path]], device: torch.device, *, samples: int = 20_000, show: bool = False
+    vae: nn.Module,
+    reconstruct: Reconstruct,
+    shapes: list[tuple[Source, Path]],
+    kind: Kind[Any],
+    device: torch.device,
+    *,
+    samples: int = 20_000,
+    show: bool = False,
 ) -> list[Reconstruction]:
     """Reconstruct each shape and compare it with its source mesh."""
     training = vae.training
     vae.eval()
     results = []
     for source, path in tqdm(shapes, desc="measuring", unit="shape", leave=False, disable=not show):
-        truth, decoded, tokens = reconstruct(vae, path, device)
-        mesh, target = mesh_of(decoded), source.mesh()
-        side = truth.resolution[0]
-        shared = len(intersection(truth.grid, decoded.grid))
-        iou = shared / (len(truth) + len(decoded) - shared)
-        best = compare_surfaces(mesh_of(truth), target, samples=samples).chamfer_distance().l1 * side
-        if mesh.num_faces:
-            found = compare_surfaces(mesh, target, samples=samples)
+        truth, target = kind.load(path), source.mesh(kind.fill)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EmptyResultWarning)  # an untrained network may keep nothing, which the score says
+            made = reconstruct(vae, truth.to(device))
+        side = truth.grid.resolution[0]
+        shared = len(intersection(truth.grid, made.grid))
+        iou = shared / (len(truth) + len(made.grid) - shared)
+        best = compare_surfaces(made.best, target, samples=samples).chamfer_distance().l1 * side
+        if made.mesh.num_faces:
+            found = compare_surfaces(made.mesh, target, samples=samples)
             numbers = (found.chamfer_distance().l1 * side, best, found.f_score(1 / side).f, found.f_score(2 / side).f)
         else:
             numbers = (float(side), best, 0.0, 0.0)  # nothing at all counts as a whole side away
-        results.append(Reconstruction(source, target, mesh, Score(float(tokens), float(len(truth)), iou, *numbers)))
+        results.append(Reconstruction(source, target, made.mesh, Score(float(made.tokens), float(len(truth)), iou, *numbers)))
     vae.train(training)
     return results
 

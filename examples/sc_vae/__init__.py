@@ -1,1 +1,0 @@
-"""Parts of train_sc_vae.py: shapes, data, what must survive a kill, and measuring."""
