@@ -85,7 +85,7 @@ def from_mesh(
     Warns:
         MeshWarning: no cell is inside a mesh (a wrong winding, or an open surface).
         EmptyResultWarning: no cell is near enough.
-    Memory: grows with the surface and the band: about 64 bytes a stored cell at the peak; "flood" takes 20 bytes for each
+    Memory: grows with the surface and the band: about 90 bytes a stored cell at the peak; "flood" takes 20 bytes for each
         column (x, y) besides.
     Source: Direct3D-S2 (arXiv 2505.17412), data preparation: signed distances truncated at 1/128. No preparation code is public;
         what is known of its inference is under `compat`.
