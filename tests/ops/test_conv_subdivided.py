@@ -30,8 +30,9 @@ def test_two_steps(name: str, complete: bool, backend: str) -> None:
     mask = torch.rand(len(grid), 8) > 0.2
     mask[:1, 0], mask[:1, 1] = True, False
     structure = Structure.of_mask(grid, None if complete else mask)
-    tensors = [t.requires_grad_() for t in (torch.randn(len(grid), 5), torch.randn(27, 5, 3), torch.randn(3))]
-    expected, found = two_steps(*tensors, structure), sparse_conv_subdivided(*tensors, structure, backend=backend)
+    feats, weight, bias = tensors = [t.requires_grad_() for t in (torch.randn(len(grid), 5), torch.randn(27, 5, 3), torch.randn(3))]
+    expected = two_steps(feats, weight, bias, structure)
+    found = sparse_conv_subdivided(feats, weight, bias, structure, backend=backend)
     assert_same(found, expected, "result")
     upstream = torch.randn_like(expected)
     for one, other in zip(torch.autograd.grad(found, tensors, upstream), torch.autograd.grad(expected, tensors, upstream), strict=True):
