@@ -10,6 +10,7 @@ from .ops._registry import use_backend as use_backend
 
 __all__ = [
     "__version__",
+    "attention",
     "core",
     "interop",
     "io",
