@@ -147,6 +147,26 @@ def test_early_pruning_of_everything(pruning: SparseSDFVAE, no_grad: None) -> No
         last.predict.bias.copy_(bias)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_early_pruning_of_weights_that_lack_it(dtype: torch.dtype, no_grad: None) -> None:
+    module = vae(torso_dtype=dtype).eval()
+    latent = module.encode(balls((9.0,)))
+    pruned = module.decoder.with_early_pruning()
+    assert not pruned.training
+    out = pruned(latent.z)
+    close(out.values, module.decode(latent).values, 0)
+    assert all(bool((level.feats == 1).all()) for level in out.logits)
+    last = pruned.upsample[2]
+    assert isinstance(last, EarlyPruningUpsampler)
+    nn.init.normal_(last.predict.weight)
+    again = pruned.with_early_pruning()
+    for name, value in pruned.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+        assert again.state_dict()[name].dtype == value.dtype
+    again.out_layer.weight.zero_()
+    assert pruned.out_layer.weight.any()
+
+
 # --- tiles ----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -75,6 +77,23 @@ class SparseSDFDecoder(nn.Module):
     def from_description(cls, values: Mapping[str, Any]) -> SparseSDFDecoder:
         """The inverse of `description`, with fresh weights."""
         return cls(SDFDecoderConfig(**values))
+
+    def with_early_pruning(self) -> SparseSDFDecoder:
+        """A copy that predicts children: a way to fine-tune published weights.
+
+        Its predictions begin at weight 0 and bias 1, so that it keeps every child and decodes as this one until they are trained.
+        """
+        pruned = copy.deepcopy(self)
+        if self.config.early_pruning:
+            return pruned
+        pruned.config = dataclasses.replace(self.config, early_pruning=True)
+        for i, step in enumerate(cast(list[SDFUpBlock], list(pruned.upsample))):
+            wrapped = EarlyPruningUpsampler(step.conv1.in_channels, step.conv1.out_channels, step)
+            nn.init.zeros_(wrapped.predict.weight)
+            nn.init.ones_(wrapped.predict.bias)
+            wrapped.predict.to(step.conv1.weight)
+            pruned.upsample[i] = wrapped.train(self.training)
+        return pruned
 
     def forward(
         self,
