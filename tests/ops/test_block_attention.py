@@ -174,11 +174,13 @@ def test_compiles_as_one_graph(backend: str) -> None:
     plans = [SSAPlan.build(random_grid(counts, 7), compression_block=2, selection_block=4) for counts in ((30, 0, 10), (25, 3, 20))]
 
     def layer(tensors: list[Tensor], plan: SSAPlan) -> Tensor:
-        return window_attention(*tensors, plan.windows(), backend=backend).out * 2
+        windowed = window_attention(*tensors, plan.windows(), backend=backend).out
+        return windowed * 2 + ragged_attention(*tensors, plan.grid.offsets, backend=backend).out
 
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     for plan in plans:
         plan.windows()
+        _ = plan.grid.offsets
         tensors = operands(len(plan.grid), len(plan.grid), 2, 1, 8)
         assert_equal(compiled(tensors, plan), layer(tensors, plan), tensors)
 

@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from voxgen.core.aliases import Offsets
-from voxgen.core.batching import batch_index
 from voxgen.core.checks import require_same_device, require_tensor
 from voxgen.core.errors import RangeError, ShapeError
 
@@ -55,8 +54,9 @@ def ragged_attention(
     require_same_device(where, q=q, offsets=offsets, key_offsets=ends)
     _check_offsets(where, "offsets", offsets, len(q))
     _check_offsets(where, "key_offsets", ends, len(k))
-    block = batch_index(offsets, torch.int32) if len(offsets) > 1 else offsets.new_zeros(0, dtype=torch.int32)
-    lists = one_block_each(block, ends.int(), rows(len(k), k.device), rows(len(q), q.device), len(k))
+    queries = rows(len(q), q.device)
+    sample = torch.searchsorted(offsets, queries.long(), right=True, out_int32=True) - 1  # of a size that a compiler knows
+    lists = one_block_each(sample, ends.int(), rows(len(k), k.device), queries, len(k))
     return run(backend, q, k, v, lists, check_scale(where, scale, q))
 
 
