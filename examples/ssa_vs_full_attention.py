@@ -132,6 +132,8 @@ def draw(found: Found, path: Path) -> None:
     for name, values in found.seconds.items():
         right.plot(found.tokens, values, marker="o", label=name)
     right.set(xscale="log", yscale="log", xlabel="tokens", ylabel="s", title="forward and backward, CPU")
+    right.set_xticks(found.tokens, [f"{count:,}" for count in found.tokens])
+    right.set_xticks([], minor=True)
     for axes in (left, right):
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=8)
