@@ -33,7 +33,7 @@ from voxgen.models import (
 )
 from voxgen.models.checkpoints import load_direct3d_s2, to_direct3d_s2
 from voxgen.models.sparse_sdf_vae import SDFDownBlock, SDFUpBlock
-from voxgen.models.sparse_sdf_vae._tiles import HALO
+from voxgen.models.sparse_sdf_vae._tiles import HALOS
 from voxgen.ops.resample import Structure
 from voxgen.representations import SparseSDF
 from voxgen.testing.grids import random_grid
@@ -185,15 +185,22 @@ def test_tiles_give_the_whole(plain: SparseSDFVAE, pruning: SparseSDFVAE, kind: 
     assert tiled.values.grid.frame.isclose(whole.values.grid.frame)
 
 
-def test_the_halo_is_the_reach_of_the_steps(plain: SparseSDFVAE, no_grad: None) -> None:
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_the_halo_is_the_reach_of_the_steps(plain: SparseSDFVAE, level: int, no_grad: None) -> None:
+    """A cell that is moved is seen as far as the halo says, and no farther."""
     line = torch.tensor([[0, x, 0, 0] for x in range(10)], dtype=torch.int32)
     grid, _ = VoxelGrid.build(line, resolution=10)
-    h = torch.rand(10, 32)
-    moved = h.clone()
+    one = SparseTensor(grid, torch.rand(10, (32, 8, 4)[level]))
+    moved = one.feats.clone()
     moved[0] += 1
-    one, other = (plain.decoder.run_steps(SparseTensor(grid, x)).x for x in (h, moved))
+    other = one.with_feats(moved)
+    for i in range(level, 3):
+        steps = [plain.decoder.run_step(i, x) for x in (one, other)]
+        assert steps[0] is not None
+        assert steps[1] is not None
+        one, other = steps[0].x, steps[1].x
     reached = one.coords[(one.feats != other.feats).any(1), 1]
-    assert int(reached.max()) // 8 == HALO
+    assert int(reached.max()) // 2 ** (3 - level) == HALOS[level]
 
 
 def test_the_configuration_sets_tiles(no_grad: None) -> None:

@@ -21,75 +21,60 @@ from voxgen.ops.resample import Structure
 from .config import STEPS
 from .records import DecodedSDF
 
-HALO = 3
-"""Cells of the latent around a cube on which its result depends. A step convolves at the coarse level and once at the fine one, so
-it needs 1 + (h + 1) / 2 cells where the next needs h: 2.625 after three steps."""
+HALOS = (3, 3, 2, 0)
+"""Cells around a cube, in those of each level, on which its result depends. A step convolves at the coarse level and once at the fine
+one, so it needs 1 + ⌈(h + 1) / 2⌉ cells where the next needs h; after the last nothing more is needed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
-    """What the steps to finer levels give: features, structures, and logits where they predict.
-
-    Attributes:
-        emptied: whether a prediction left nothing, so that x is that of a coarser level.
-    """
+class Step:
+    """What one step to a finer level gives: features, structure, and logits if it predicts."""
 
     x: SparseTensor
-    structures: tuple[Structure, ...]
-    logits: tuple[SparseTensor, ...]
-    emptied: bool = False
+    structure: Structure
+    logits: SparseTensor | None
 
 
 def decode_tiles(
-    run_steps: Callable[..., Steps],
+    run_step: Callable[..., Step | None],
     run_head: Callable[[Tensor], Tensor],
     h: SparseTensor,
     given: Sequence[Structure] | None,
     size: int,
+    channels: int,
     features: bool,
     progress: bool,
 ) -> DecodedSDF:
-    """The rest of a decode in cubes of this side, each with its halo; of each only what descends from the cube itself is kept."""
-    coords: list[Tensor] = []
-    values: list[Tensor] = []
-    kept_features: list[Tensor] = []
-    for rows, core in bar(cubes(h.grid, size, HALO), "tiles", count_cubes(h.grid, size), progress):
+    """The rest of a decode in cubes of this side, each with its halo, which shrinks from level to level to nothing."""
+    nothing = h.feats.new_zeros(0, channels)
+    coords, values, kept = [h.coords[:0]], [run_head(nothing)], [nothing]
+    for rows, core in bar(cubes(h.grid, size, HALOS[0]), "tiles", count_cubes(h.grid, size), progress):
+        low = h.grid.cells[rows[core][0]] // size * size
         part = SparseTensor(h.grid.select(rows), h.feats[rows])
-        steps = run_steps(part, _local(given, part.grid, rows), tile=True)
-        if steps.emptied:
-            continue
-        for structure in steps.structures:
-            core = core[structure.parent.long()]
-        kept = core.nonzero().flatten()
-        coords.append(steps.x.coords[kept])
-        feats = steps.x.feats[kept]
-        values.append(run_head(feats))
-        if features:
-            kept_features.append(feats)
-    if not coords:  # no cell at all, or none that a prediction kept
-        nothing = run_steps(
-            SparseTensor(h.grid.select(torch.zeros(len(h), dtype=torch.bool, device=h.device)), h.feats[:0]), None, tile=False
-        )
-        coords, values, kept_features = [nothing.x.coords], [run_head(nothing.x.feats)], [nothing.x.feats]
+        for level, width in enumerate(HALOS[1:]):
+            local = None
+            if given is not None:
+                rows = children_of(given[level], rows)
+                local = Structure.between(part.grid, given[level].children.select(rows))
+            step = run_step(level, part, local, quiet=True)
+            if step is None:
+                break
+            low, side = 2 * low, size << level + 1
+            cells = step.x.grid.cells
+            near = ((cells >= low - width) & (cells < low + side + width)).all(1).nonzero().flatten()
+            part, rows = SparseTensor(step.x.grid.select(near), step.x.feats[near]), rows[near] if given is not None else rows
+        else:
+            coords.append(part.coords)
+            values.append(run_head(part.feats))
+            if features:
+                kept.append(part.feats)
     cells = torch.cat(coords)
     order = pack_keys(cells).argsort()
     grid = given[-1].children if given is not None else _finest(h.grid, cells[order])
     if given is None:
         _warn_of_lost(h.grid, grid)
-    made = SparseTensor(grid, torch.cat(kept_features)[order]) if features else None
+    made = SparseTensor(grid, torch.cat(kept)[order]) if features else None
     return DecodedSDF(SparseTensor(grid, torch.cat(values)[order]), tuple(given or ()), (), made)
-
-
-def _local(given: Sequence[Structure] | None, parents: VoxelGrid, rows: Tensor) -> list[Structure] | None:
-    """The parts of the structures below some rows of the coarsest level."""
-    if given is None:
-        return None
-    result: list[Structure] = []
-    for structure in given:
-        rows = children_of(structure, rows)
-        result.append(Structure.between(parents, structure.children.select(rows)))
-        parents = result[-1].children
-    return result
 
 
 def _finest(coarse: VoxelGrid, coords: Tensor) -> VoxelGrid:

@@ -21,7 +21,7 @@ from voxgen.models.sc_vae._outputs import bar, warn_of_emptied
 from voxgen.models.sc_vae.config import TORSO_DTYPES
 from voxgen.ops.resample import Structure
 
-from ._tiles import Steps, decode_tiles
+from ._tiles import Step, decode_tiles
 from ._trunk import add_positions, window_blocks
 from .blocks import SDFUpBlock
 from .config import STEPS, SDFDecoderConfig
@@ -137,32 +137,32 @@ class SparseSDFDecoder(nn.Module):
         for block in self.blocks:
             h = block(h)
         if tile is not None:
-            return decode_tiles(self.run_steps, self.run_head, h, given, tile, features, progress)
-        done = self.run_steps(h, given, progress)
-        values = done.x.with_feats(self.run_head(done.x.feats))
-        return DecodedSDF(values, done.structures, done.logits, done.x if features else None)
-
-    def run_steps(self, h: SparseTensor, given: Sequence[Structure] | None = None, progress: bool = False, tile: bool = False) -> Steps:
-        """All steps to finer levels. A tile may lose all its cells without a warning; `Steps.x` then is that of a coarser level."""
+            width = self.config.finer_channels[0]
+            return decode_tiles(self.run_step, self.run_head, h, given, tile, width, features, progress)
         structures: list[Structure] = []
         logits: list[SparseTensor] = []
-        for i, step in enumerate(bar(self.upsample, "levels", STEPS, progress)):
-            structure, mask = None if given is None else given[i], None
-            if isinstance(step, EarlyPruningUpsampler):
-                scores = step.predict(h.feats)
-                require_logits("SparseSDFDecoder", f"the logits of step {i}", scores)
-                logits.append(h.with_feats(scores))
-                mask = scores > step.threshold
-                step = step.upsample
-                if tile and structure is None and not bool(mask.any()):
-                    return Steps(h, tuple(structures), tuple(logits), emptied=True)
-            if structure is None:
-                structure = Structure.of_mask(h.grid, mask)
-            if not tile:
-                warn_of_emptied("SparseSDFDecoder", structure, i, partly_only=True)
-            h = cast(SDFUpBlock, step)(h, structure)
-            structures.append(structure)
-        return Steps(h, tuple(structures), tuple(logits))
+        for level in bar(range(STEPS), "levels", STEPS, progress):
+            step = cast(Step, self.run_step(level, h, None if given is None else given[level]))
+            h = step.x
+            structures.append(step.structure)
+            logits += [] if step.logits is None else [step.logits]
+        return DecodedSDF(h.with_feats(self.run_head(h.feats)), tuple(structures), tuple(logits), h if features else None)
+
+    def run_step(self, level: int, h: SparseTensor, structure: Structure | None = None, quiet: bool = False) -> Step | None:
+        """The step from a level to the next finer one. With `quiet` a prediction that keeps nothing is None, and no warning is given."""
+        step, mask, logits = self.upsample[level], None, None
+        if isinstance(step, EarlyPruningUpsampler):
+            scores = step.predict(h.feats)
+            require_logits("SparseSDFDecoder", f"the logits of step {level}", scores)
+            logits, mask = h.with_feats(scores), scores > step.threshold
+            step = step.upsample
+            if quiet and structure is None and not bool(mask.any()):
+                return None
+        if structure is None:
+            structure = Structure.of_mask(h.grid, mask)
+        if not quiet:
+            warn_of_emptied("SparseSDFDecoder", structure, level, partly_only=True)
+        return Step(cast(SDFUpBlock, step)(h, structure), structure, logits)
 
     def run_head(self, feats: torch.Tensor) -> torch.Tensor:
         """Last layer and tanh."""
