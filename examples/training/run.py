@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -173,10 +174,10 @@ def batches(run: Run, paths: list[Path]) -> Iterator[Volume]:
 def train(run: Run, data: Shapes, held_out: Shapes) -> None:
     arguments, accelerator = run.arguments, run.accelerator
     main = accelerator.is_main_process
-    log = Log(arguments.out, run.step, main)
     loader = batches(run, [path for _, path in data])
     clock = Clock(arguments, accelerator, run.step, run.seconds)
-    with tqdm(total=100, desc="training", disable=not main, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
+    bar = tqdm(total=100, desc="training", disable=not main, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")
+    with closing(Log(arguments.out, run.step, main)) as log, bar:
         while (progress := clock.progress()) < 1:
             numbers, more = run.update(next(loader), learning_rate(arguments.learning_rate, run.step, progress))
             clock.step = run.step
@@ -188,7 +189,6 @@ def train(run: Run, data: Shapes, held_out: Shapes) -> None:
             if main and run.step % arguments.picture_every == 0:
                 log.reconstructions(run.step, run.measure(held_out[:4], samples=5000), arguments.resolution)
         bar.update(100 - bar.n)
-    log.close()
     run.seconds = clock.seconds
     run.save(run.seconds)
 
