@@ -42,6 +42,8 @@ TINY = NETWORK | {
 }
 LOSS = SparseSDFLoss(inside=10.0, sharp=5.0, subdivision=1.0, kl=1e-5)
 """Not the published weights, which are for runs of days: these learn structure and distances at one pace, and the latent freely."""
+LOGVAR = -4.0
+"""Of the posterior at the start, with means that differ. As published, all start at 0, and for hundreds of steps latents are noise."""
 BAND = 2.0
 """Cells on either side of the surface. The published 4 of 512³ would hold most of the cells of a shape at 64³."""
 FILL = 0.9
@@ -54,6 +56,9 @@ class Training(nn.Module):
     def __init__(self, network: dict[str, Any]) -> None:
         super().__init__()
         self.vae = cast(SparseSDFVAE, build("voxgen/sdf-vae-small", **network))
+        to_mean, to_logvar = self.vae.encoder.out_layer.linear.weight.chunk(2), self.vae.encoder.out_layer.linear.bias.chunk(2)
+        nn.init.xavier_uniform_(to_mean[0])
+        nn.init.constant_(to_logvar[1], LOGVAR)
 
     def forward(self, truth: Labelled, generator: torch.Generator) -> LossTerms:
         """Decode a sample of the posterior on the true structure; each level says which of the true cells' children exist."""
@@ -143,7 +148,7 @@ TASK = run.Task(
     reconstruct=reconstruct,
     save=save,
     budget=40_000,
-    learning_rate=5e-3,
+    learning_rate=3e-3,
     smallest_resolution=32,
     smallest_budget=20_000,
 )
