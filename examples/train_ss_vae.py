@@ -11,6 +11,7 @@ Signed distances are those of solids: holes of open meshes are closed, and proce
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ from training.measure import RoundTrip
 
 from voxgen.core import Frame, TriMesh, VoxelGrid
 from voxgen.core.atomic import atomic_write
+from voxgen.core.errors import MeshError, MeshWarning
 from voxgen.losses import LossTerms, SparseSDFLoss
 from voxgen.models import SparseSDFVAE, build, save_pretrained, sdf_targets
 from voxgen.representations import SparseSDF
@@ -95,7 +97,11 @@ class Labelled:
 
 
 def convert(mesh: TriMesh, resolution: int) -> Labelled:
-    sdf = SparseSDF.from_mesh(mesh, resolution, band=BAND, frame=Frame.unit(resolution))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MeshWarning)  # an error here
+        sdf = SparseSDF.from_mesh(mesh, resolution, band=BAND, frame=Frame.unit(resolution))
+    if not bool((sdf.sdf_cells < 0).any()):
+        raise MeshError("no cell lies inside it. Its faces wind inwards (flip them), or it is thinner than a cell.")
     return Labelled(sdf, sdf.sharp_edge_cells(mesh))
 
 

@@ -83,6 +83,8 @@ def parse(task: Task, argv: list[str] | None) -> argparse.Namespace:
         arguments.resolution, arguments.shapes, arguments.held_out = task.smallest_resolution, 8, 2
         arguments.steps, arguments.checkpoint_every, arguments.picture_every = arguments.steps or 8, 3, 1000
         arguments.budget = arguments.budget or task.smallest_budget
+    if arguments.resolution < task.smallest_resolution or arguments.resolution % 8:
+        parser.error(f"--resolution must be a multiple of 8, at least {task.smallest_resolution}; got {arguments.resolution}")
     if arguments.budget is None:
         arguments.budget = task.budget * arguments.resolution // 64
     return arguments
@@ -112,7 +114,8 @@ class Run:
 
     def fixed(self) -> dict[str, Any]:
         values = {name: getattr(self.arguments, name) for name in self.FIXED}
-        return {name: str(v) if isinstance(v, Path) else v for name, v in values.items()} | {"processes": self.accelerator.num_processes}
+        more = {"example": self.task.name, "processes": self.accelerator.num_processes}
+        return {name: str(v) if isinstance(v, Path) else v for name, v in values.items()} | more
 
     def save(self, seconds: float) -> None:
         """The step is also the position in the data and the state of chance: both follow from it and the seed."""

@@ -19,6 +19,7 @@ import train_ss_vae as example
 from training import shapes
 from training.run import Run
 
+from voxgen.core.errors import MeshError
 from voxgen.metrics import mesh_report
 from voxgen.models import SparseSDFVAE, load_pretrained
 from voxgen.testing.shapes import box, rotated
@@ -47,6 +48,15 @@ def test_exchanged_axes_are_those_of_the_exchanged_mesh(axes: tuple[int, int, in
     assert torch.equal(found.sharp, expected.sharp)
     assert 0 < int(found.sharp.sum()) < len(found)
     torch.testing.assert_close(found.sdf.sdf_cells, expected.sdf.sdf_cells, atol=1e-5, rtol=0)  # sums of coordinates in another order
+
+
+def test_meshes_without_an_inside_and_grids_without_room_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    mesh = box()
+    with pytest.raises(MeshError, match="wind inwards"):
+        example.convert(mesh.replace(faces=mesh.faces.flip(1)), 16)
+    with pytest.raises(SystemExit):
+        example.main(["--resolution", "16"])
+    assert "at least 32; got 16" in capsys.readouterr().err
 
 
 def test_volumes_come_back_from_disk_and_keep_their_labels_in_a_batch(tmp_path: Path) -> None:
