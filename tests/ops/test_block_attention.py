@@ -14,11 +14,11 @@ from voxgen.ops._registry import Call
 from voxgen.ops.block_attention import (
     BLOCK_ATTENTION,
     compression_attention,
-    ragged_attention,
     selection_attention,
     window_attention,
 )
 from voxgen.ops.blocks import SSAPlan, partition
+from voxgen.ops.ragged_attention import ragged_attention
 from voxgen.testing.cases.block_attention import chosen_blocks
 from voxgen.testing.compare import difference
 from voxgen.testing.grids import full_grid, random_grid
@@ -53,14 +53,6 @@ def assert_equal(actual: Tensor, expected: Tensor, inputs: list[Tensor], allowed
 
 
 @pytest.mark.parametrize("backend", ALL)
-def test_ragged_attention_is_full_attention_of_each_sample(backend: str) -> None:
-    q, k, v = operands(150, 150, 6, 2, 20)
-    offsets = torch.tensor([0, 70, 70, 150])
-    expected = torch.cat([dense(q[a:b], k[a:b], v[a:b]) for a, b in ((0, 70), (70, 150))])
-    assert_equal(ragged_attention(q, k, v, offsets, backend=backend).out, expected, [q, k, v])
-
-
-@pytest.mark.parametrize("backend", ALL)
 def test_all_blocks_are_full_attention(backend: str) -> None:
     grid = random_grid((130, 0, 60), 12)
     q, k, v = operands(190, 190, 4, 2, 32)
@@ -69,10 +61,10 @@ def test_all_blocks_are_full_attention(backend: str) -> None:
     chosen = chosen_blocks(grid, 4, 2, 40)
     assert int((chosen >= 0).sum(2).min()) > 3
     selected = selection_attention(q, k, v, chosen, blocks, backend=backend)
-    assert_equal(selected.out, full.out, [q, k, v])
-    assert difference(selected.lse, full.lse) < 1e-5
+    assert_equal(selected.out, full, [q, k, v])
     windowed = window_attention(q, k, v, partition(grid, 12), backend=backend)
-    assert_equal(windowed.out, full.out, [q, k, v])
+    assert_equal(windowed.out, full, [q, k, v])
+    assert difference(selected.lse, windowed.lse) < 1e-5
 
 
 @pytest.mark.parametrize("backend", ENGINES)
@@ -130,7 +122,8 @@ def test_nothing_chosen_gives_nothing(backend: str) -> None:
 @pytest.mark.parametrize("backend", ALL)
 def test_large_logits(backend: str) -> None:
     q, k, v = operands(40, 40, 2, 1, 16)
-    out, lse = ragged_attention(q * 1000, k, v, torch.tensor([0, 40]), backend=backend)
+    everything = partition(random_grid((40,), 9), 9)
+    out, lse = window_attention(q * 1000, k, v, everything, backend=backend)
     assert bool(out.isfinite().all())
     assert float(lse.abs().max()) > 1000
     expected = dense((q * 1000).double(), k.double(), v.double())
@@ -174,13 +167,11 @@ def test_compiles_as_one_graph(backend: str) -> None:
     plans = [SSAPlan.build(random_grid(counts, 7), compression_block=2, selection_block=4) for counts in ((30, 0, 10), (25, 3, 20))]
 
     def layer(tensors: list[Tensor], plan: SSAPlan) -> Tensor:
-        windowed = window_attention(*tensors, plan.windows(), backend=backend).out
-        return windowed * 2 + ragged_attention(*tensors, plan.grid.offsets, backend=backend).out
+        return 2 * window_attention(*tensors, plan.windows(), backend=backend).out
 
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     for plan in plans:
         plan.windows()
-        _ = plan.grid.offsets
         tensors = operands(len(plan.grid), len(plan.grid), 2, 1, 8)
         assert_equal(compiled(tensors, plan), layer(tensors, plan), tensors)
 
@@ -188,10 +179,11 @@ def test_compiles_as_one_graph(backend: str) -> None:
 @pytest.mark.parametrize("backend", ENGINES)
 def test_checkpointing_and_second_derivatives(backend: str) -> None:
     grid = random_grid((40, 0, 30), 8)
+    blocks = partition(grid, 4)
     tensors = operands(70, 70, 2, 1, 8)
 
     def layer(*args: Tensor) -> Tensor:
-        return ragged_attention(*args, grid.offsets, backend=backend).out
+        return window_attention(*args, blocks, backend=backend).out
 
     expected = torch.autograd.grad(layer(*tensors).square().sum(), tensors)
     actual = torch.autograd.grad(checkpoint(layer, *tensors, use_reentrant=False).square().sum(), tensors)  # type: ignore[union-attr]
@@ -202,30 +194,24 @@ def test_checkpointing_and_second_derivatives(backend: str) -> None:
 
 
 def test_gradients_may_be_strided() -> None:
-    grid = random_grid((30,), 8)
+    blocks = partition(random_grid((30,), 8), 4)
     tensors = operands(30, 30, 2, 1, 8)
     for backend in ENGINES:
-        out = ragged_attention(*tensors, grid.offsets, backend=backend).out
-        assert_equal(out.transpose(0, 2), ragged_attention(*tensors, grid.offsets, backend="reference").out.transpose(0, 2), tensors)
-        torch.autograd.grad(ragged_attention(*tensors, grid.offsets, backend=backend).out.sum(), tensors)  # an expanded gradient
+        out = window_attention(*tensors, blocks, backend=backend).out
+        assert_equal(out.transpose(0, 2), window_attention(*tensors, blocks, backend="reference").out.transpose(0, 2), tensors)
+        torch.autograd.grad(window_attention(*tensors, blocks, backend=backend).out.sum(), tensors)  # an expanded gradient
 
 
 def test_autocast() -> None:
-    grid = random_grid((30,), 8)
+    blocks = partition(random_grid((30,), 8), 4)
     tensors = operands(30, 30, 2, 1, 8)
     with torch.autocast("cpu", torch.bfloat16):
-        assert ragged_attention(*tensors, grid.offsets).out.dtype == torch.bfloat16
+        assert window_attention(*tensors, blocks).out.dtype == torch.bfloat16
 
 
 BAD: list[tuple[str, type[Exception], str, Any]] = [
-    ("heads", ShapeError, "multiple of those of k", lambda q, k, v, g, b: ragged_attention(q[:, :3], k, v, g.offsets)),
-    ("dtypes", DtypeError, "one dtype", lambda q, k, v, g, b: ragged_attention(q.double(), k, v, g.offsets)),
-    ("integers", DtypeError, "q must be", lambda q, k, v, g, b: ragged_attention(q.int(), k, v, g.offsets)),
-    ("widths", ShapeError, r"k must be \(n_k, Hk, 8\)", lambda q, k, v, g, b: ragged_attention(q, k[..., :3], v, g.offsets)),
-    ("values", ShapeError, "Values have the shape", lambda q, k, v, g, b: ragged_attention(q, k, v[:9], g.offsets)),
-    ("rows", ShapeError, "Give key_offsets", lambda q, k, v, g, b: ragged_attention(q[:7], k, v, g.offsets)),
-    ("offsets", RangeError, "rise from 0 to the number of rows, 20", lambda q, k, v, g, b: ragged_attention(q, k, v, g.offsets + 1)),
-    ("no heads", ShapeError, "at least one head", lambda q, k, v, g, b: ragged_attention(q, k[:, :0], v[:, :0], g.offsets)),
+    ("heads", ShapeError, "multiple of those of k", lambda q, k, v, g, b: window_attention(q[:, :3], k, v, b)),
+    ("dtypes", DtypeError, "one dtype", lambda q, k, v, g, b: window_attention(q.double(), k, v, b)),
     ("window rows", ShapeError, "One row for each cell", lambda q, k, v, g, b: window_attention(q[:7], k, v, b)),
     ("scale", RangeError, "scale must be a finite number", lambda q, k, v, g, b: window_attention(q, k, v, b, scale=float("nan"))),
     ("list heads", ShapeError, "chosen must be", lambda q, k, v, g, b: selection_attention(q, k, v, _lists(q, 1), b)),

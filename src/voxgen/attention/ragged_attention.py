@@ -10,7 +10,7 @@ from voxgen.core import SparseTensor
 from voxgen.core.checks import describe, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, ShapeError
 from voxgen.layers._checks import require_input
-from voxgen.ops.block_attention import ragged_attention
+from voxgen.ops.ragged_attention import ragged_attention
 
 from .cross_attention import Context, CrossProjections, require_context
 from .packed_context import PackedContext, pack_context
@@ -56,7 +56,7 @@ class RaggedAttention(SelfProjections):
     def forward(self, x: SparseTensor, phases: Float[Tensor, "n d/2 2"] | None = None) -> SparseTensor:
         require_input("RaggedAttention", x, self.to_qkv.in_features, self.to_qkv.weight)
         q, k, v = self.project(x.feats, phases)
-        return x.with_feats(self.merge(ragged_attention(q, k, v, x.grid.offsets, backend=self.backend).out))
+        return x.with_feats(self.merge(ragged_attention(q, k, v, x.grid.offsets, backend=self.backend)))
 
 
 class RaggedCrossAttention(CrossProjections):
@@ -93,7 +93,7 @@ class RaggedCrossAttention(CrossProjections):
         if packed.tokens.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
             raise DtypeError(f"{where}: context must have the dtype of x, {x.dtype}; got {packed.tokens.dtype}. Convert with .to(dtype).")
         k, v = self.project_context(packed.tokens)
-        out = ragged_attention(self.project_query(x.feats), k, v, x.grid.offsets, packed.offsets, backend=self.backend).out
+        out = ragged_attention(self.project_query(x.feats), k, v, x.grid.offsets, packed.offsets, backend=self.backend)
         return x.with_feats(self.merge(out))
 
     def _pack(self, where: str, x: SparseTensor, context: Context | PackedContext) -> PackedContext:

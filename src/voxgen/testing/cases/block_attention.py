@@ -1,4 +1,4 @@
-"""Inputs of block attention: full, in windows, on compression tokens, on chosen blocks."""
+"""Inputs of block attention: in windows, on compression tokens, on chosen blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from voxgen.core import VoxelGrid
-from voxgen.ops.block_attention import Attended, compression_attention, ragged_attention, selection_attention, window_attention
+from voxgen.ops.block_attention import Attended, compression_attention, selection_attention, window_attention
 from voxgen.ops.blocks import SSAPlan, partition
 from voxgen.testing.grids import fresh, full_grid, random_grid
 
@@ -33,8 +33,6 @@ def cases(dtype: torch.dtype) -> list[Case]:
         _case(dtype, "selection-one-block", full_grid(4), 16, 1, 32, _selection(2, 4)),
         _case(dtype, "windows-d16", three, 4, 2, 16, lambda g, t, b: window_attention(*t, partition(g, 4, 2), backend=b)),
         _case(dtype, "compression-d16", three, 4, 2, 16, _compression, keys=lambda g: len(_plan(g).compressed)),
-        _case(dtype, "ragged-d32", three, 2, 1, 32, lambda g, t, b: ragged_attention(*t, g.offsets, backend=b)),
-        _case(dtype, "cross-d24", three, 4, 2, 24, _cross, keys=lambda g: 40),
     ]
 
 
@@ -67,12 +65,6 @@ def _plan(grid: VoxelGrid) -> SSAPlan:
 
 def _compression(grid: VoxelGrid, tensors: Operands, backend: str) -> Attended:
     return compression_attention(*tensors, _plan(grid), backend=backend)
-
-
-def _cross(grid: VoxelGrid, tensors: Operands, backend: str) -> Attended:
-    # the last sample has no keys
-    offsets = torch.tensor([0, 37, 40, 40], device=grid.device)
-    return ragged_attention(*tensors, grid.offsets, offsets, scale=0.3, backend=backend)
 
 
 def _case(
