@@ -60,6 +60,13 @@ def test_attention_to_another_batch(backend: str) -> None:
     assert_equal(actual, expected, [q, k, v])
 
 
+def test_key_heads_are_repeated_where_torch_does_not_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxgen.ops.ragged_attention._sdpa._shares_keys", lambda _: False)
+    q, k, v = operands(30, 25, 6, 2, 8)
+    expected = torch.cat((dense(q[:10], k[:20], v[:20]), dense(q[10:], k[20:], v[20:])))
+    assert_equal(ragged_attention(q, k, v, bounds([10, 20]), bounds([20, 5]), backend="sdpa"), expected, [q, k, v])
+
+
 @pytest.mark.parametrize("backend", CPU)
 def test_queries_without_keys_get_zero_even_if_they_are_nan(backend: str) -> None:
     q, k, v = operands(6, 3, 2, 1, 8)

@@ -26,21 +26,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, key_offsets: Tensor
         if queries == 0 or keys == 0:
             parts.append(nothing_seen(own, seen, values))
             continue
-        heads_first = (t.unflatten(0, (count, -1)).transpose(1, 2) for t in (own, *_for_heads(q.shape[1], seen, values)))
-        out = F.scaled_dot_product_attention(*heads_first, scale=scale, enable_gqa=_shares_keys(q) and q.shape[1] != k.shape[1])
+        if q.shape[1] != k.shape[1] and not _shares_keys(q):
+            seen, values = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (seen, values))
+        own, seen, values = (t.unflatten(0, (count, -1)).transpose(1, 2) for t in (own, seen, values))
+        out = F.scaled_dot_product_attention(own, seen, values, scale=scale, enable_gqa=own.shape[1] != seen.shape[1])
         parts.append(out.transpose(1, 2).flatten(0, 1))
     return torch.cat(parts) if parts else nothing_seen(q, k, v)
 
 
-def _for_heads(heads: int, *rows: Tensor) -> tuple[Tensor, ...]:
-    """Keys or values of each key head, repeated for each query head where the kernel cannot share them."""
-    if heads == rows[0].shape[1] or _shares_keys(rows[0]):
-        return rows
-    return tuple(t.repeat_interleave(heads // t.shape[1], 1) for t in rows)
-
-
-def _shares_keys(rows: Tensor) -> bool:
-    """Whether torch's kernel that needs O(n) memory shares key heads; on a GPU only the flash one does."""
-    if rows.device.type == "cuda":
-        return rows.dtype in (torch.float16, torch.bfloat16) and rows.shape[2] <= WIDEST
-    return rows.device.type == "cpu"
+def _shares_keys(q: Tensor) -> bool:
+    """Whether a kernel of torch that needs O(n) memory shares key heads; on a GPU only the flash one does."""
+    if q.device.type == "cuda":
+        return q.dtype in (torch.float16, torch.bfloat16) and q.shape[2] <= WIDEST
+    return q.device.type == "cpu"
