@@ -1,13 +1,13 @@
-"""Everything that needs a GPU, in one run: parity of every op on it, tile shapes tuned, layers timed.
+"""Everything that needs a GPU, in one run: parity of every op on it, tile shapes tuned, convolution and attention timed.
 
     python benchmarks/gpu.py --json gpu.json                    # parity, tuning, timing: about eight minutes
-    python benchmarks/gpu.py --only parity                      # one of: parity, tune, time
+    python benchmarks/gpu.py --only parity                      # of: parity, tune, time, attention
     python benchmarks/gpu.py --minutes 4 --channels 64 128      # a smaller run
 
 Parity runs the cases of `tests/parity` on the device, each engine of each op against the reference there; a failed row is
 written down and does not stop the run. Tuning measures the tile shapes of the Triton convolution, each checked against the
 reference first. Timing takes the convolution of `benchmarks/conv.py`, before and after tuning, as a share of torch.mm in the
-same run. The file is written after each part, so that a run which is cut off leaves what it had. Without a CUDA device it
+same run, and `benchmarks/attention.py` at the settings of the released Direct3D-S2 flows. The file is written after each part, so that a run which is cut off leaves what it had. Without a CUDA device it
 says so and ends well: nothing was run.
 """
 
@@ -16,6 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 from datetime import date
 from pathlib import Path
@@ -31,7 +34,7 @@ from voxgen.ops.conv.tuning import tune_conv
 from voxgen.ops.neighbors import NeighborTable, neighbor_table
 from voxgen.testing.shells import shell
 
-PARTS = ("parity", "tune", "time")
+PARTS = ("parity", "tune", "time", "attention")
 
 
 def parity() -> dict[str, Any]:
@@ -64,6 +67,26 @@ def timings(table: NeighborTable, options: argparse.Namespace, until: float) -> 
                 return found
             layer = argparse.Namespace(dtype=dtype, device="cuda", engine=["triton", "torch"], no_backward=False, repeats=15, budget=6.0)
             found[f"{dtype}, C={channels}"] = measure_layer(table, channels, layer)
+    return found
+
+
+def attention(until: float) -> dict[str, Any]:
+    """`benchmarks/attention.py` in a process of its own for each setting: side of a compression block, and blocks chosen."""
+    found: dict[str, Any] = {}
+    for name, compression, top_k in (("v1.1", 8, 8), ("v1.0", 4, 32)):
+        left = until - time.perf_counter()
+        if left <= 0:
+            break
+        with tempfile.TemporaryDirectory() as folder:
+            result = Path(folder) / "attention.json"
+            command = [sys.executable, str(Path(__file__).with_name("attention.py")), "--device", "cuda", "--dtype", "float16"]
+            command += ["--tokens", "8192", "32768", "131072", "--compression", str(compression), "--top-k", str(top_k)]
+            try:
+                subprocess.run([*command, "--json", str(result)], timeout=left, check=True)
+            except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+                found[name] = f"not run to its end: {error}"
+                continue
+            found[name] = json.loads(result.read_text())
     return found
 
 
@@ -105,6 +128,8 @@ def main() -> None:
         note("tile shapes", tune(table, options.channels, [getattr(torch, name) for name in options.dtype], until))
         if "time" in options.only:
             note("after tuning", timings(table, options, until))
+    if "attention" in options.only:
+        note("attention", attention(until))
 
 
 if __name__ == "__main__":
