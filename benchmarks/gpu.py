@@ -7,8 +7,8 @@
 Parity runs the cases of `tests/parity` on the device, each engine of each op against the reference there; a failed row is
 written down and does not stop the run. Tuning measures the tile shapes of the Triton convolution, each checked against the
 reference first. Timing takes the convolution of `benchmarks/conv.py`, before and after tuning, as a share of torch.mm in the
-same run, and `benchmarks/attention.py` at the settings of the released Direct3D-S2 flows. The file is written after each part, so that a run which is cut off leaves what it had. Without a CUDA device it
-says so and ends well: nothing was run.
+same run, and `benchmarks/attention.py` at the settings of the released Direct3D-S2 flows. The file is written after each
+part, so that a run which is cut off leaves what it had. Without a CUDA device it says so and ends well: nothing was run.
 """
 
 from __future__ import annotations
