@@ -96,7 +96,7 @@ def test_kinds_and_tiles_cover_everything() -> None:
 @interpreted
 @pytest.mark.parametrize(
     ("dtype", "heads", "key_heads", "width", "top_k"),
-    [(torch.float32, 16, 1, 128, 3), (torch.float16, 5, 1, 96, 9), (torch.float16, 2, 2, 64, 1)],
+    [(torch.float32, 16, 1, 128, 3), (torch.float16, 5, 1, 96, 9), (torch.float16, 2, 2, 64, 1), (torch.float32, 2, 1, 24, 32)],
 )
 def test_several_tiles_and_segments(
     dtype: torch.dtype, heads: int, key_heads: int, width: int, top_k: int, monkeypatch: pytest.MonkeyPatch
@@ -121,14 +121,15 @@ def test_several_tiles_and_segments(
 
 
 @interpreted
-@pytest.mark.parametrize(("top_k", "own_block"), [(12, False), (16, True)])
+@pytest.mark.parametrize(("top_k", "own_block"), [(12, False), (16, True), (32, True)])
 def test_long_lists_are_sorted_in(top_k: int, own_block: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in ("QUERIES", "COLUMNS"):
         monkeypatch.setattr(topk_triton, size, 16)
-    plan = SSAPlan.build(random_grid((40,), 20), compression_block=2, selection_block=2)
+    count = 40 if top_k <= 16 else 120
+    plan = SSAPlan.build(random_grid((count,), 20), compression_block=2, selection_block=2)
     assert len(plan.selection) > top_k
-    q, k = torch.randn(40, 2, 16), torch.randn(len(plan.compressed), 1, 16)
-    lse = torch.randn(40, 2) + 5
+    q, k = torch.randn(count, 2, 16), torch.randn(len(plan.compressed), 1, 16)
+    lse = torch.randn(count, 2) + 5
     arguments = q, k, lse, plan, top_k
     actual, expected = (block_topk(*arguments, own_block=own_block, backend=b) for b in ("triton", "reference"))
     assert torch.equal(actual, expected)
