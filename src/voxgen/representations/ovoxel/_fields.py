@@ -10,10 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from voxgen.core import Frame, SparseTensor, VoxelGrid
-from voxgen.core.aliases import Coords, EdgeFlags, Int3
+from voxgen.core import SparseTensor, VoxelGrid
+from voxgen.core.aliases import EdgeFlags
 from voxgen.core.checks import require_choice, require_same_device, require_tensor
 from voxgen.core.errors import RangeError, ShapeError
+from voxgen.representations._on_grid import OnGrid
 
 from ._from_mesh import from_mesh as _from_mesh
 from ._storage import load as _load
@@ -31,7 +32,7 @@ DEFAULT_MATERIALS = ("base_color", "metallic", "roughness", "alpha")
 
 
 @dataclass(frozen=True, eq=False)
-class OVoxel:
+class OVoxel(OnGrid):
     """Sparse cells with one dual vertex each, flags for the crossed grid edges, and materials.
 
     Cell (i, j, k) owns the three edges that meet at its highest corner (i + 1, j + 1, k + 1), one along each axis. Where
@@ -88,30 +89,6 @@ class OVoxel:
         require_choice("OVoxel", "color_space", self.color_space, ("srgb", "linear"))
         tensors = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if isinstance(getattr(self, f.name), Tensor)}
         require_same_device("OVoxel", coords=self.grid.coords, **tensors, **ordered)
-
-    @property
-    def coords(self) -> Coords:
-        """(n, 4) int32 [batch, x, y, z]."""
-        return self.grid.coords
-
-    @property
-    def resolution(self) -> Int3:
-        return self.grid.resolution
-
-    @property
-    def frame(self) -> Frame:
-        return self.grid.frame
-
-    @property
-    def batch_size(self) -> int:
-        return self.grid.batch_size
-
-    @property
-    def device(self) -> torch.device:
-        return self.grid.device
-
-    def __len__(self) -> int:
-        return len(self.grid)
 
     def __repr__(self) -> str:
         extra = [name for name in ("crossing_sign", "split_weight") if getattr(self, name) is not None]

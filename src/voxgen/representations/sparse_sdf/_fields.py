@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from voxgen.core import Frame, SparseTensor, VoxelGrid
-from voxgen.core.aliases import Coords, Int3
 from voxgen.core.checks import FLOATS, require_same_device, require_tensor
 from voxgen.core.errors import RangeError, ShapeError
 from voxgen.ops.distance_band import require_band
+from voxgen.representations._on_grid import OnGrid
 
 from ._far import dense as _dense
 from ._far import sdf_at as _sdf_at
@@ -32,7 +32,7 @@ SAME_SIZE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class SparseSDF:
+class SparseSDF(OnGrid):
     """Signed distances at the centres of the cells near a surface, negative inside, in cells.
 
     A cell (i, j, k) exists where its centre, `frame.to_world((i, j, k) + 0.5)`, is nearer to the surface than the band. All
@@ -95,32 +95,8 @@ class SparseSDF:
         return self.frame.voxel_size[0]
 
     @property
-    def coords(self) -> Coords:
-        """(n, 4) int32 [batch, x, y, z]."""
-        return self.grid.coords
-
-    @property
-    def resolution(self) -> Int3:
-        return self.grid.resolution
-
-    @property
-    def frame(self) -> Frame:
-        return self.grid.frame
-
-    @property
-    def batch_size(self) -> int:
-        return self.grid.batch_size
-
-    @property
-    def device(self) -> torch.device:
-        return self.grid.device
-
-    @property
     def dtype(self) -> torch.dtype:
         return self.sdf_cells.dtype
-
-    def __len__(self) -> int:
-        return len(self.grid)
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
