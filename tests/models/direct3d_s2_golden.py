@@ -2,62 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import torch
-from torch import Tensor
 
-from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-@dataclass(frozen=True)
-class Golden:
-    """One golden file.
-
-    Attributes:
-        about: its description.
-        arrays: by their names in the file, "in/…" and "out/…".
-    """
-
-    about: dict[str, Any]
-    arrays: dict[str, Tensor]
-
-    @staticmethod
-    def read(name: str) -> Golden:
-        with np.load(GOLDEN / f"{name}.npz") as file:
-            arrays = {key: torch.from_numpy(file[key]) for key in file.files}
-        return Golden(json.loads((GOLDEN / f"{name}.json").read_text()), arrays)
-
-    @property
-    def configuration(self) -> dict[str, Any]:
-        return self.about["configuration"]
-
-    @property
-    def tolerance(self) -> float:
-        return self.about["tolerance"]
-
-    def weights(self) -> dict[str, Tensor]:
-        """The state dict in the published names."""
-        seed = self.about["seed"]
-        state = {n: torch.from_numpy(recipe.weight(n, tuple(shape), seed)) for n, shape in self.about["learned"]}
-        for name, factor in self.about.get("scales", {}).items():
-            state[name] = state[name] * factor
-        return state
-
-    def normal(self, name: str, scale: float = 1.0) -> Tensor:
-        """An input that the recipe makes from its name."""
-        shape = tuple(self.about["inputs"][name]["shape"])
-        return scale * torch.from_numpy(recipe.normal(name, shape, self.about["seed"]))
+from golden.reader import FOLDER  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
+from golden.reader import Golden as Golden  # pyright: ignore[reportMissingImports]
 
 
 def published_keys(name: str) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Name, shape and dtype of every tensor of a released file."""
-    lines = (GOLDEN / "keys" / f"direct3d-s2_{name}.tsv").read_text().splitlines()
+    lines = (FOLDER / "keys" / f"direct3d-s2_{name}.tsv").read_text().splitlines()
     rows = [line.split("\t") for line in lines if not line.startswith("#")]
     return {key: (tuple(int(n) for n in shape.split(",")), getattr(torch, dtype)) for key, shape, dtype in rows}

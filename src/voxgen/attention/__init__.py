@@ -28,6 +28,7 @@ from .timestep import TimestepEmbedder as TimestepEmbedder
 from .timestep import timestep_features as timestep_features
 from .transformer_block import TransformerBlock as TransformerBlock
 from .window_attention import WindowAttention as WindowAttention
+from .window_transformer import WindowTransformer as WindowTransformer
 
 __all__ = [
     "Compression",
@@ -48,6 +49,7 @@ __all__ = [
     "TimestepEmbedder",
     "TransformerBlock",
     "WindowAttention",
+    "WindowTransformer",
     "absolute_embedding",
     "apply_rope",
     "full_attention",

@@ -22,7 +22,7 @@ from voxgen.models.sc_vae.config import TORSO_DTYPES
 from voxgen.ops.resample import Structure
 
 from ._tiles import Step, decode_tiles
-from ._trunk import add_positions, window_blocks
+from ._trunk import window_blocks
 from .blocks import SDFUpBlock
 from .config import STEPS, SDFDecoderConfig
 from .records import DecodedSDF
@@ -132,10 +132,7 @@ class SparseSDFDecoder(nn.Module):
         if structure is not None:
             require_structures(where, z, structure, STEPS)
         given = None if structure is None else tuple(structure)
-        h = z.with_feats(self.input_layer(z.feats.to(self.input_layer.weight.dtype)))
-        h = add_positions(where, h, factor)
-        for block in self.blocks:
-            h = block(h)
+        h = self.blocks(z.with_feats(self.input_layer(z.feats.to(self.input_layer.weight.dtype))), factor=factor)
         if tile is not None:
             width = self.config.finer_channels[0]
             return decode_tiles(self.run_step, self.run_head, h, given, tile, width, features, progress)

@@ -16,7 +16,7 @@ from voxgen.models.sc_vae._blocks import initialize
 from voxgen.models.sc_vae.config import TORSO_DTYPES
 from voxgen.ops.resample import Structure
 
-from ._trunk import add_positions, window_blocks
+from ._trunk import window_blocks
 from .blocks import SDFDownBlock
 from .config import SDFEncoderConfig
 
@@ -86,9 +86,7 @@ class SparseSDFEncoder(nn.Module):
         for block in self.downsample:
             h, structure = block(h)
             structures.append(structure)
-        h = add_positions(where, h.with_feats(self.input_layer(h.feats)), factor)
-        for block in self.blocks:
-            h = block(h)
+        h = self.blocks(h.with_feats(self.input_layer(h.feats)), factor=factor)
         posterior = self.out_layer(self.tail_norm(h))
         clamped = DiagonalGaussian(posterior.mean, posterior.logvar.clamp(*LOGVAR_RANGE))
         return Encoded(clamped, tuple(reversed(structures)))
