@@ -7,6 +7,8 @@ from voxgen.ops.rasterize import rasterize as rasterize
 from .cameras import camera_for_bounds as camera_for_bounds
 from .cameras import orbit_cameras as orbit_cameras
 from .colormaps import apply_colormap as apply_colormap
+from .geometry import render_geometry as render_geometry
+from .output import GeometryMaps as GeometryMaps
 from .output import RenderOutput as RenderOutput
 from .picture import Panel as Panel
 from .picture import ScaleBar as ScaleBar
@@ -18,6 +20,7 @@ from .render_scalar import value_range as value_range
 from .shading import Lighting as Lighting
 
 __all__ = [
+    "GeometryMaps",
     "Lighting",
     "Panel",
     "RasterOutput",
@@ -29,6 +32,7 @@ __all__ = [
     "interpolate",
     "orbit_cameras",
     "rasterize",
+    "render_geometry",
     "render_mesh",
     "render_scalar",
     "save_png",

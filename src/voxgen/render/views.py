@@ -51,7 +51,7 @@ def check_request(where: str, mesh: TriMesh, camera: Camera, picture: Picture) -
     if len(picture.background) != 3 or not all(0 <= c <= 1 for c in picture.background):
         raise RangeError(f"{where}: background must be three numbers in [0, 1]; got {picture.background}.")
     for name in picture.attributes:
-        require_choice(where, "attributes", name, tuple(_interpolable(mesh)))
+        require_choice(where, "attributes", name, tuple(interpolable(mesh)))
 
 
 def draw_views(
@@ -70,7 +70,7 @@ def draw_views(
     images: list[dict[str, Tensor]] = []
     for index in tqdm(range(len(camera)), "views", disable=not picture.progress, leave=False):
         single = camera[index]
-        fine = View.of(mesh, _enlarged(single, picture.supersample))
+        fine = View.of(mesh, enlarged(single, picture.supersample))
         light, opacity = (_shrink(t, picture.supersample) for t in draw(fine, paint, transparent, layers, picture.backend))
         color = light + (1 - opacity) * background
         if picture.encoding == "srgb":
@@ -93,16 +93,16 @@ def _geometry(view: View, reader: SurfaceReader, picture: Picture) -> dict[str, 
         "normal": hits.scatter(reader.shading_normal(view, hits), *size),
         "face_id": raster.face_id[0],
     }
-    rows = _interpolable(mesh)
+    rows = interpolable(mesh)
     return found | {f"attribute {name}": interpolate(rows[name], mesh.faces, raster)[0] for name in picture.attributes}
 
 
-def _interpolable(mesh: TriMesh) -> dict[str, Tensor]:
+def interpolable(mesh: TriMesh) -> dict[str, Tensor]:
     rows = {"position": mesh.vertices, **mesh.attributes}
     return rows | {name: uv for name, uv in (("uv", mesh.uv), ("uv1", mesh.uv1)) if uv is not None}
 
 
-def _enlarged(camera: Camera, factor: int) -> Camera:
+def enlarged(camera: Camera, factor: int) -> Camera:
     """The same view with `factor` times the pixels along each side."""
     k = camera.intrinsics * torch.tensor([factor, factor, 1.0]).to(camera.intrinsics)[:, None]
     return Camera(camera.world_to_camera, k, camera.width * factor, camera.height * factor, camera.near, camera.far, camera.orthographic)
