@@ -63,7 +63,7 @@ def test_square_moved_along_its_normal() -> None:
 
 def test_square_moved_sideways() -> None:
     # the part that sticks out is s wide and its distance grows from 0 to s. Sampling error at 20,000 points: below 5e-4,
-    # as test_sampling shows for such moments at 10,000
+    # as test_sample_surface shows for such moments at 10,000
     s, t = 0.4, 0.15
     c = compare_surfaces(SQUARE, moved(SQUARE, s, 0, 0), samples=20_000)
     d = c.mesh_distance((50, 80))

@@ -1,6 +1,8 @@
 """How good a mesh or an image is, and how far it is from another: definitions with their units in every docstring."""
 
 from voxgen.ops.mesh_edges import sharp_edges as sharp_edges
+from voxgen.ops.sample_surface import SurfaceSamples as SurfaceSamples
+from voxgen.ops.sample_surface import sample_surface as sample_surface
 
 from .image import normal_psnr as normal_psnr
 from .image import psnr as psnr
@@ -12,8 +14,6 @@ from .records import MeshDistance as MeshDistance
 from .records import NormalConsistency as NormalConsistency
 from .report import MeshReport as MeshReport
 from .report import mesh_report as mesh_report
-from .sampling import SurfaceSamples as SurfaceSamples
-from .sampling import sample_surface as sample_surface
 from .sharpness import SharpEdgeDeviation as SharpEdgeDeviation
 from .sharpness import sharp_edge_deviation as sharp_edge_deviation
 from .surface import DirectedDistances as DirectedDistances

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from voxgen.core import TriMesh
 from voxgen.core.checks import require_choice, require_int
 from voxgen.core.errors import MeshError
+from voxgen.ops.sample_surface import SurfaceSamples, sample_surface
 
 from ._inputs import Surface, require_length, require_same_up, require_surface
 from ._nearest import PointTree, SurfaceTree, nearest
 from .records import ChamferDistance, DistanceSummary, FScore, MeshDistance, NormalConsistency
-from .sampling import SurfaceSamples, sample_surface
 
 Target = Literal["surface", "points"]
 
