@@ -14,6 +14,9 @@ from .picture import Panel as Panel
 from .picture import ScaleBar as ScaleBar
 from .picture import compose_figure as compose_figure
 from .picture import save_png as save_png
+from .random_cameras import inside_cameras as inside_cameras
+from .random_cameras import quasi_uniform_sphere as quasi_uniform_sphere
+from .random_cameras import random_cameras as random_cameras
 from .render_mesh import render_mesh as render_mesh
 from .render_scalar import render_scalar as render_scalar
 from .render_scalar import value_range as value_range
@@ -29,8 +32,11 @@ __all__ = [
     "apply_colormap",
     "camera_for_bounds",
     "compose_figure",
+    "inside_cameras",
     "interpolate",
     "orbit_cameras",
+    "quasi_uniform_sphere",
+    "random_cameras",
     "rasterize",
     "render_geometry",
     "render_mesh",

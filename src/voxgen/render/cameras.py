@@ -96,7 +96,7 @@ def orbit_cameras(
     n = require_int(where, "n", n, 1)
     require_choice(where, "up", up, ("y", "z"))
     width, height = require_int(where, "width", width, 1), require_int(where, "height", height, 1)
-    seen, centre = _box(where, low, high) if points is None else _cloud(where, points)
+    seen, centre = box_corners(where, low, high) if points is None else _cloud(where, points)
     elevations = _angles(where, "elevation", elevation, n, 0.0)
     azimuths = _angles(where, "azimuth", azimuth, n, 360.0 / n)
     if bool((elevations.abs() > math.pi / 2 + 1e-9).any()):
@@ -107,7 +107,7 @@ def orbit_cameras(
         raise RangeError(f"{where}: margin must be positive; got {margin}.")
     if distance is not None and not (math.isfinite(distance) and distance > 0):
         raise RangeError(f"{where}: distance must be positive; got {distance}.")
-    outward, upward = _directions(elevations, azimuths, up)
+    outward, upward = directions(elevations, azimuths, up)
     slope = math.tan(math.radians(fov) / 2)
     size = float((seen - centre).norm(dim=1).max())
     fitted, section, nearest, farthest = -math.inf, 0.0, math.inf, -math.inf
@@ -131,7 +131,7 @@ def orbit_cameras(
     )
 
 
-def _box(where: str, low: Tensor | Float3, high: Tensor | Float3) -> tuple[Tensor, Tensor]:
+def box_corners(where: str, low: Tensor | Float3, high: Tensor | Float3) -> tuple[Tensor, Tensor]:
     """The eight corners and the centre, float64."""
     ends = []
     for name, value in (("low", low), ("high", high)):
@@ -168,7 +168,7 @@ def _angles(where: str, name: str, value: float | Sequence[float], n: int, step:
     return torch.deg2rad(degrees)
 
 
-def _directions(elevation: Tensor, azimuth: Tensor, up: UpAxis) -> tuple[Tensor, Tensor]:
+def directions(elevation: Tensor, azimuth: Tensor, up: UpAxis) -> tuple[Tensor, Tensor]:
     """(n, 3) from the centre to the cameras, and what points up in the images (at a right angle, so it never degenerates)."""
     outward = torch.stack((azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()), 1)
     upward = torch.stack((-azimuth.sin() * elevation.sin(), elevation.cos(), -azimuth.cos() * elevation.sin()), 1)
@@ -176,3 +176,11 @@ def _directions(elevation: Tensor, azimuth: Tensor, up: UpAxis) -> tuple[Tensor,
         turn = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)  # rows: where x, y, z go
         outward, upward = outward @ turn, upward @ turn
     return outward, upward
+
+
+def view_axes(outward: Tensor, up: UpAxis) -> tuple[Tensor, Tensor]:
+    """As `directions`, from unit vectors (n, 3) to the cameras instead of angles."""
+    x, y, z = outward.unbind(1)
+    if up == "z":
+        y, z = z, -y
+    return directions(y.clamp(-1, 1).asin(), torch.atan2(x, z), up)
