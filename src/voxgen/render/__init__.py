@@ -1,5 +1,7 @@
 """Pictures: cameras, rasterisation, shading with glTF materials, maps of numbers, and figures put together from them."""
 
+from voxgen.ops.carve import Carving as Carving
+from voxgen.ops.carve import carve_by_depth as carve_by_depth
 from voxgen.ops.rasterize import RasterOutput as RasterOutput
 from voxgen.ops.rasterize import interpolate as interpolate
 from voxgen.ops.rasterize import rasterize as rasterize
@@ -23,6 +25,7 @@ from .render_scalar import value_range as value_range
 from .shading import Lighting as Lighting
 
 __all__ = [
+    "Carving",
     "GeometryMaps",
     "Lighting",
     "Panel",
@@ -31,6 +34,7 @@ __all__ = [
     "ScaleBar",
     "apply_colormap",
     "camera_for_bounds",
+    "carve_by_depth",
     "compose_figure",
     "inside_cameras",
     "interpolate",
