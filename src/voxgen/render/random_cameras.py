@@ -11,8 +11,9 @@ from torch import Generator, Tensor
 from voxgen.core import Camera, TriMesh
 from voxgen.core.aliases import Float3
 from voxgen.core.checks import require_choice, require_finite, require_int
-from voxgen.core.errors import MeshError, RangeError
+from voxgen.core.errors import RangeError
 from voxgen.core.frame import UpAxis
+from voxgen.ops.sample_surface import sample_surface
 
 from .cameras import box_corners, view_axes
 
@@ -162,28 +163,19 @@ def inside_cameras(
         side = float((last - first).max())
         eyes = first + (last - first) * torch.rand(n, 3, generator=generator, dtype=torch.float64)
     else:
-        place, inward, side = _on_surface(where, surface, n, generator)
+        place, inward, side = _on_surface(surface, n, generator)
         eyes = place + inward * (side * (clearance[0] + (clearance[1] - clearance[0]) * w))[:, None]
         direction = torch.where((direction * inward).sum(1, keepdim=True) < 0, -direction, direction)
     nearest, farthest = 0.005 * side if near is None else near, 2 * side if far is None else far
     return _looking(eyes, direction, angles, "y" if surface is None else surface.up, nearest, farthest, width, height)
 
 
-def _on_surface(where: str, mesh: TriMesh, n: int, generator: Generator | None) -> tuple[Tensor, Tensor, float]:
+def _on_surface(mesh: TriMesh, n: int, generator: Generator | None) -> tuple[Tensor, Tensor, float]:
     """Points drawn evenly on a mesh (n, 3), what points away from their outer side (n, 3), and the longest side of its box."""
-    mesh.validate(where)
-    corners = mesh.corners().detach().cpu().double()
-    normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    bounds = normal.norm(dim=1).cumsum(0)
-    if not float(bounds[-1]) > 0:
-        raise MeshError(f"{where}: surface must have an area; all its {mesh.num_faces} faces are degenerate.")
-    pick, s, t = torch.rand(3, n, generator=generator, dtype=torch.float64)
-    face = torch.searchsorted(bounds, pick * bounds[-1], right=True).clamp(max=len(bounds) - 1)
-    root = s.sqrt()
-    weights = torch.stack((1 - root, root * (1 - t), root * t), 1)
-    place = (corners[face] * weights[..., None]).sum(1)
-    low, high = corners.amin((0, 1)), corners.amax((0, 1))
-    return place, -torch.nn.functional.normalize(normal[face], dim=1), float((high - low).max())
+    seed = int(torch.randint(1 << 31, (), generator=generator))
+    drawn = sample_surface(mesh, n, method="independent", seed=seed)
+    low, high = mesh.bounds()
+    return drawn.points.detach().cpu().double(), -drawn.normals.detach().cpu().double(), float((high - low).max())
 
 
 def _draw_fov(where: str, fov: float | tuple[float, float], n: int, generator: Generator | None) -> Tensor:
