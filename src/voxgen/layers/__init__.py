@@ -16,6 +16,7 @@ from ._latent import LatentHead as LatentHead
 from ._norm import LayerNorm32 as LayerNorm32
 from ._norm import SparseGroupNorm as SparseGroupNorm
 from ._norm import SparseInstanceNorm as SparseInstanceNorm
+from ._point_encoder import PointCloudEncoder as PointCloudEncoder
 from ._pointwise import Pointwise as Pointwise
 from ._pointwise import pointwise as pointwise
 from ._pooled_resample import NearestUpsample as NearestUpsample
@@ -38,6 +39,7 @@ __all__ = [
     "LayerNorm32",
     "MaterialHead",
     "NearestUpsample",
+    "PointCloudEncoder",
     "Pointwise",
     "PooledDownsample",
     "ResidualDownsample",
