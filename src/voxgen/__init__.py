@@ -12,6 +12,7 @@ __all__ = [
     "__version__",
     "attention",
     "core",
+    "flow",
     "interop",
     "io",
     "layers",
