@@ -1,6 +1,8 @@
 """Representations of shape and appearance on sparse voxels."""
 
+from ._placement import fit_unit_cube as fit_unit_cube
+from .oriented_points import OrientedPoints as OrientedPoints
 from .ovoxel import OVoxel as OVoxel
 from .sparse_sdf import SparseSDF as SparseSDF
 
-__all__ = ["OVoxel", "SparseSDF"]
+__all__ = ["OVoxel", "OrientedPoints", "SparseSDF", "fit_unit_cube"]
