@@ -22,7 +22,12 @@ from .random_cameras import random_cameras as random_cameras
 from .render_mesh import render_mesh as render_mesh
 from .render_scalar import render_scalar as render_scalar
 from .render_scalar import value_range as value_range
+from .section import Section as Section
+from .section import in_frustum as in_frustum
+from .section import section_by_visibility as section_by_visibility
 from .shading import Lighting as Lighting
+from .zoom import Zoom as Zoom
+from .zoom import adaptive_zoom as adaptive_zoom
 
 __all__ = [
     "Carving",
@@ -32,10 +37,14 @@ __all__ = [
     "RasterOutput",
     "RenderOutput",
     "ScaleBar",
+    "Section",
+    "Zoom",
+    "adaptive_zoom",
     "apply_colormap",
     "camera_for_bounds",
     "carve_by_depth",
     "compose_figure",
+    "in_frustum",
     "inside_cameras",
     "interpolate",
     "orbit_cameras",
@@ -46,5 +55,6 @@ __all__ = [
     "render_mesh",
     "render_scalar",
     "save_png",
+    "section_by_visibility",
     "value_range",
 ]
