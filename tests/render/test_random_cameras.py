@@ -62,8 +62,11 @@ def test_training_views(sampling, up) -> None:
 def test_condition_views_frame_the_sphere_around_the_unit_cube() -> None:
     camera = random_cameras(50, radius=None, fov=(10.0, 70.0), sampling="uniform", width=100, height=100, generator=seeded())
     half = (50 / camera.intrinsics[:, 1, 1]).atan()
-    assert 10 <= float(torch.rad2deg(2 * half).min()) < 20
-    assert 60 < float(torch.rad2deg(2 * half).max()) <= 70
+    low, high = math.sin(math.radians(5)) ** 2, math.sin(math.radians(35)) ** 2
+    share = (half.sin() ** 2 - low) / (high - low)
+    assert -1e-5 < float(share.min()) < 0.1
+    assert 0.9 < float(share.max()) < 1 + 1e-5
+    assert float(share.mean()) == pytest.approx(0.5, abs=4 * 0.29 / math.sqrt(50))  # four standard deviations of an even draw
     assert torch.allclose(camera.positions.norm(dim=1), math.sqrt(3) / 2 / half.sin(), rtol=1e-5)
     assert camera.near == pytest.approx(float(camera.positions.norm(dim=1).min()) - 1, abs=1e-5)
     assert camera.far == pytest.approx(float(camera.positions.norm(dim=1).max()) + 1, abs=1e-5)
@@ -101,7 +104,7 @@ def test_eyes_near_a_surface_see_its_inside() -> None:
     maps = render_geometry(ball, camera, antialias=False)
     assert bool((maps.mask == 1).all())  # nowhere a way out
     seen = (camera.forward * camera.positions).sum(1)
-    assert bool((seen < 1e-3).all())  # away from the near wall
+    assert bool((seen < 0.03).all())  # away from the near wall, whose faces lean up to 4° from the sphere
 
 
 @pytest.mark.parametrize(

@@ -71,14 +71,16 @@ def random_cameras(
     """Views of an object from random sides, as render losses and image conditions take them.
 
     The defaults are the training views of TRELLIS and Focusing: distance 2, 40°, clip planes at 1 and 3. Its condition images:
-    `random_cameras(n, radius=None, fov=(10, 70))`.
+    `random_cameras(n, radius=None, fov=(10, 70))`. TRELLIS.2's training views, but for its clip planes, which cut through the
+    object at another depth in each view: `random_cameras(n, radius=None, fov=(0.573, 28.955), object_radius=0.5, sampling="uniform")`.
 
     Args:
         n: number of views, at least 1.
         target: world point in the middle of the images.
         radius: distance of the eyes from the target. None: (object radius) / sin(fov / 2), at which the sphere around the object
             touches the border of the image.
-        fov: full vertical field of view in degrees; two numbers are a range in which each view draws its own, evenly.
+        fov: full vertical field of view in degrees; two numbers are a range in which each view draws its own, sin²(fov / 2) evenly,
+            so that with radius=None all distances have their share of 1 / distance².
         object_radius: of the sphere about the target that holds the object; the default that of the unit cube.
         sampling: "hammersley": the n views together cover the sphere evenly, by a set that is shifted at random.
             "uniform": each is drawn alone.
@@ -141,7 +143,7 @@ def inside_cameras(
         surface: a mesh: eyes start from points drawn evenly on it and step back against the normal (inside, where faces wind
             outwards), looking into the half space before them. A thin wall may be stepped through.
         clearance: smallest and largest step from the surface, as shares of the longest side of the object's box.
-        fov: full vertical field of view in degrees, or a range of them.
+        fov: as for `random_cameras`.
         near, far: clip distances; None: 0.5 % and 200 % of the longest side of the box.
         width, height: image size in pixels.
         generator: on the CPU; the same state gives the same cameras. None takes torch's.
@@ -183,8 +185,9 @@ def _draw_fov(where: str, fov: float | tuple[float, float], n: int, generator: G
     ends = fov if isinstance(fov, tuple) else (fov, fov)
     if len(ends) != 2 or not 0 < ends[0] <= ends[1] < 180:
         raise RangeError(f"{where}: fov must lie in (0, 180) degrees, a range with its smaller end first; got {fov}.")
+    low, high = (math.sin(math.radians(end) / 2) ** 2 for end in ends)
     share = torch.rand(n, generator=generator, dtype=torch.float64)
-    return torch.deg2rad(ends[0] + (ends[1] - ends[0]) * share)
+    return 2 * (low + (high - low) * share).sqrt().asin()
 
 
 def _looking(eyes: Tensor, direction: Tensor, fov: Tensor, up: UpAxis, near: float, far: float, width: int, height: int) -> Camera:
