@@ -11,8 +11,7 @@ import torch
 
 from voxgen.core import Frame, TriMesh
 from voxgen.core.errors import DtypeError, FileFormatError, FrameError, MeshError, RangeError, ShapeError
-from voxgen.ops.covered_cells import covered_cells
-from voxgen.ops.voxelize import triangle_cells
+from voxgen.ops.surface_cells import surface_cells
 from voxgen.representations import OrientedPoints, fit_unit_cube
 from voxgen.testing import shapes
 
@@ -37,7 +36,7 @@ class TestOriginal:
     def test_cells_of_triangles_and_skin(self) -> None:
         placed = fit_unit_cube(self.mesh, compat="triposf")
         wanted = torch.from_numpy(self.arrays["out/cells_of_triangles"]).int()
-        found = covered_cells(placed.vertices, placed.faces, origin=(-0.5,) * 3, voxel_size=1 / 16, resolution=16)
+        found = surface_cells(placed.vertices, placed.faces, origin=(-0.5,) * 3, voxel_size=1 / 16, resolution=16)
         assert torch.equal(found, wanted)
         given = torch.from_numpy(self.arrays["out/points"])
         cloud = OrientedPoints(given[:, :3].contiguous(), given[:, 3:].contiguous())
@@ -98,7 +97,7 @@ class TestFromMesh:
         mesh = load_mesh(data / "bunny.obj")
         cloud = OrientedPoints.from_mesh(mesh, 50_000)
         grid = cloud.voxels(64, mesh)
-        touched = covered_cells(mesh.vertices, mesh.faces, origin=grid.frame.origin, voxel_size=grid.frame.voxel_size, resolution=64)
+        touched = surface_cells(mesh.vertices, mesh.faces, origin=grid.frame.origin, voxel_size=grid.frame.voxel_size, resolution=64)
         assert bool((grid.rows_of(torch.nn.functional.pad(touched, (1, 0))) >= 0).all())
         cells = grid.frame.to_cell(cloud.points).clamp(0, 63)
         assert bool((grid.rows_of(torch.nn.functional.pad(cells, (1, 0))) >= 0).all())
@@ -109,20 +108,6 @@ class TestFromMesh:
         cloud = OrientedPoints.from_mesh(dirty, 1000)
         torch.testing.assert_close(cloud.normals.norm(dim=1), torch.ones(1000))
         assert len(cloud.voxels(16, dirty)) == len(OrientedPoints.from_mesh(mesh, 1000).voxels(16, mesh))
-
-
-def test_covered_cells_contain_those_of_the_crossings() -> None:
-    mesh = shapes.rotated(shapes.wavy_sheet(size=0.6))  # at its border are cells that it enters without crossing an edge of them
-    box = {"origin": (-0.5,) * 3, "voxel_size": 1 / 24, "resolution": 24}
-    every = {tuple(c) for c in covered_cells(mesh.vertices, mesh.faces, **box).tolist()}
-    crossed = {tuple(c) for c in triangle_cells(mesh.vertices, mesh.faces, **box).cells.tolist()}
-    assert crossed < every
-
-
-def test_a_surface_in_a_grid_plane_belongs_to_both_sides() -> None:
-    corners = torch.tensor([[0.5, 0.5, 2.0], [3.5, 0.5, 2.0], [0.5, 3.5, 2.0]])
-    found = covered_cells(corners, torch.tensor([[0, 1, 2]]), origin=(0, 0, 0), voxel_size=1.0, resolution=4)
-    assert {c[2] for c in found.tolist()} == {1, 2}
 
 
 class TestRecord:

@@ -12,9 +12,9 @@ from voxgen.core.aliases import Int3
 from voxgen.core.checks import require_int3
 from voxgen.core.coords import MAX_RESOLUTION
 from voxgen.core.errors import FrameError, RangeError
-from voxgen.ops.covered_cells import covered_cells
 from voxgen.ops.grid_sets import union
 from voxgen.ops.point_cells import point_cells
+from voxgen.ops.surface_cells import surface_cells
 from voxgen.representations._placement import require_meshes
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def voxels(
     for sample, item in enumerate(meshes):
         if item.up != frame.up:
             raise FrameError(f"{where}: the mesh's up axis is {item.up!r}, the box's {frame.up!r}; turn it with `with_up`.")
-        touched = covered_cells(
+        touched = surface_cells(
             item.vertices, item.faces, origin=frame.origin, voxel_size=frame.voxel_size, resolution=cells, backend=backend
         )
         parts.append(torch.nn.functional.pad(touched, (1, 0), value=sample))
