@@ -16,6 +16,7 @@ from voxgen.layers import (
     LayerNorm32,
     MaterialHead,
     NearestUpsample,
+    OctantUpsample,
     PooledDownsample,
     ResidualDownsample,
     ResidualUpsample,
@@ -24,6 +25,7 @@ from voxgen.layers import (
     SparseGroupNorm,
     SparseInstanceNorm,
     SparseResidualBlock,
+    SurfaceAnchoringUpsampler,
     pointwise,
 )
 from voxgen.ops.resample import Structure
@@ -90,6 +92,8 @@ LAYERS = {
     "pooled-down": Layer(lambda: PooledDownsample(WIDTH, 24, "mean_plus_one"), _down, True),
     "nearest-up": Layer(lambda: NearestUpsample(WIDTH, 8), _up, True),
     "early-pruning": Layer(lambda: EarlyPruningUpsampler(WIDTH, 8), _taught),
+    "octant-up": Layer(lambda: OctantUpsample(WIDTH, 8), _up, True),
+    "anchoring": Layer(lambda: SurfaceAnchoringUpsampler(WIDTH, 8), _taught),
     "latent": Layer(lambda: LatentHead(WIDTH, 4), _latent),
     "dual-grid": Layer(lambda: DualGridHead(WIDTH), _dual),
     "material": Layer(lambda: MaterialHead(WIDTH), _call),

@@ -4,6 +4,9 @@ Each takes and returns a `SparseTensor` and can be used alone. None keeps anythi
 a layer needs is an argument.
 """
 
+from ._anchoring_upsampler import OctantUpsample as OctantUpsample
+from ._anchoring_upsampler import SurfaceAnchoringUpsampler as SurfaceAnchoringUpsampler
+from ._child_predictor import ChildPredictor as ChildPredictor
 from ._conv import SparseConv3d as SparseConv3d
 from ._convnext import SparseConvNeXtBlock as SparseConvNeXtBlock
 from ._heads import DualGridHead as DualGridHead
@@ -31,6 +34,7 @@ from ._residual_resample import repeat_channels as repeat_channels
 from ._torso import set_torso_dtype as set_torso_dtype
 
 __all__ = [
+    "ChildPredictor",
     "DiagonalGaussian",
     "DualGridHead",
     "DualGridPrediction",
@@ -39,6 +43,7 @@ __all__ = [
     "LayerNorm32",
     "MaterialHead",
     "NearestUpsample",
+    "OctantUpsample",
     "PointCloudEncoder",
     "Pointwise",
     "PooledDownsample",
@@ -49,6 +54,7 @@ __all__ = [
     "SparseGroupNorm",
     "SparseInstanceNorm",
     "SparseResidualBlock",
+    "SurfaceAnchoringUpsampler",
     "Upsampled",
     "group_average",
     "pointwise",

@@ -1,5 +1,6 @@
 """Losses: one function a term, named by what it compares, and the sums that published systems train with."""
 
+from .anchoring import mask_bce as mask_bce
 from .dual_grid import crossing_bce as crossing_bce
 from .dual_grid import dual_vertex_mse as dual_vertex_mse
 from .dual_grid import subdivision_bce as subdivision_bce
@@ -46,6 +47,7 @@ __all__ = [
     "image_l2",
     "image_smooth_l1",
     "kl_divergence",
+    "mask_bce",
     "material_l1",
     "material_l2",
     "material_view_terms",
