@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from voxgen.core.errors import BackendUnavailable, DeviceError, DtypeError, Mesh
 from voxgen.ops.rasterize import RasterOutput, _numba, interpolate, rasterize, screen_derivatives
 from voxgen.testing.shapes import quad_faces, rotated, sphere, torus
 
-BACKENDS = ("numba", "reference")
+BACKENDS = ("numba", "torch", "reference")
 
 
 def project(camera: Camera, vertices: Tensor) -> Tensor:
@@ -302,7 +303,96 @@ def test_a_view_gives_the_same_alone_and_in_a_batch() -> None:
     together = rasterize(positions, mesh.faces, 20, 30)
     for i in range(3):
         alone = rasterize(positions[i], mesh.faces, 20, 30)
-        assert all(torch.equal(a[0], t[i]) for a, t in zip(alone, together, strict=True))
+        assert all(torch.equal(a[0], t[i]) for a, t in zip(alone[:3], together[:3], strict=True))
+
+
+def crowd() -> tuple[Tensor, Tensor]:
+    """Triangles of corners anywhere in clip space, w of both signs, on a lattice: many ties, some faces twice."""
+    generator = torch.Generator().manual_seed(11)
+    positions = (torch.randn(60, 4, generator=generator) * 4).round() / 4
+    faces = torch.randint(0, 60, (150, 3), generator=generator)
+    return positions, torch.cat((faces, faces[:40].flip(1)))
+
+
+def same(a: RasterOutput, b: RasterOutput) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a[:3], b[:3], strict=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_window_has_the_bits_of_the_whole_image(backend: str) -> None:
+    positions, faces = crowd()
+    whole = rasterize(positions, faces, 27, 45, backend=backend)
+    behind = rasterize(positions, faces, 27, 45, behind=whole.face_id, backend=backend)
+    slopes, slopes_behind = (screen_derivatives(positions, faces, r) for r in (whole, behind))
+    for top, left, rows, columns in ((0, 0, 27, 45), (5, 9, 11, 30), (26, 44, 1, 1), (20, 0, 7, 3)):
+        part = (slice(None), slice(top, top + rows), slice(left, left + columns))
+        front = rasterize(positions, faces, 27, 45, window=(top, left, rows, columns), backend=backend)
+        second = rasterize(positions, faces, 27, 45, window=(top, left, rows, columns), behind=front.face_id, backend=backend)
+        for found, expected, slope in ((front, whole, slopes), (second, behind, slopes_behind)):
+            assert all(torch.equal(f, e[part]) for f, e in zip(found[:3], expected[:3], strict=True))
+            assert torch.equal(screen_derivatives(positions, faces, found), slope[part])
+        assert front.pixels == (27, 45, top, left, rows, columns)
+    assert whole.window is None
+    assert whole.pixels == (27, 45, 0, 0, 27, 45)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sections_change_nothing(backend: str) -> None:
+    positions, faces = crowd()
+    batch = torch.stack((positions, positions.flip(0), positions * torch.tensor([1.0, 1, -1, 1])))
+    choices: tuple[dict[str, Any], ...] = ({}, {"ranges": torch.tensor([[0, 190], [17, 60], [100, 0]])})
+    for options in choices:
+        whole = rasterize(batch, faces, 20, 24, backend=backend, **options)
+        behind = rasterize(batch, faces, 20, 24, behind=whole.face_id, backend=backend, **options)
+        for count in (40, 189, 190):
+            assert same(rasterize(batch, faces, 20, 24, max_faces=count, backend=backend, **options), whole)
+            assert same(rasterize(batch, faces, 20, 24, max_faces=count, behind=whole.face_id, backend=backend, **options), behind)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_packed_batch_equals_its_meshes_alone(backend: str) -> None:
+    meshes = [rotated(torus(around=12, across=6)), sphere(0.3, 1), torus(around=5, across=4)]
+    camera = Camera.look_at(torch.tensor([[0.9, 0.7, 0.4]]), width=30, height=26)
+    parts = [project(camera, mesh.vertices)[0].float() for mesh in meshes]
+    starts = torch.tensor([0, *[len(p) for p in parts]]).cumsum(0)
+    faces = torch.cat([mesh.faces + int(start) for mesh, start in zip(meshes, starts, strict=False)])
+    counts = [mesh.num_faces for mesh in meshes]
+    # the second view draws nothing, the last one the first mesh again
+    ranges = torch.tensor([[0, counts[0]], [5, 0], [counts[0], counts[1]], [counts[0] + counts[1], counts[2]], [0, counts[0]]])
+    packed = rasterize(torch.cat(parts).requires_grad_(), faces, 26, 30, ranges=ranges.int(), backend=backend)
+    assert packed.face_id.shape == (5, 26, 30)
+    assert int(packed.face_id[1].max()) == -1
+    for view, which in ((0, 0), (2, 1), (3, 2), (4, 0)):
+        alone = rasterize(parts[which], meshes[which].faces, 26, 30, backend=backend)
+        first = int(ranges[view, 0])
+        assert torch.equal(packed.face_id[view], torch.where(alone.face_id[0] >= 0, alone.face_id[0] + first, -1))
+        assert torch.equal(packed.barycentrics[view], alone.barycentrics[0])
+        assert torch.equal(packed.depth[view], alone.depth[0])
+        values = interpolate(torch.cat(parts), faces, packed)[view]
+        assert torch.equal(values, interpolate(parts[which], meshes[which].faces, alone)[0])
+    assert torch.equal(screen_derivatives(torch.cat(parts), faces, packed)[0], screen_derivatives(torch.cat(parts), faces, packed)[4])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_peeling_visits_every_face_once(backend: str) -> None:
+    """Peeling visits every face that covers a pixel, each once, in order of depth and index."""
+    positions, faces = crowd()
+    previous, seen, depths = None, [], []
+    for _ in range(60):
+        raster = rasterize(positions.double(), faces, 9, 10, behind=previous, backend=backend)
+        previous = raster.face_id
+        seen.append(raster.face_id[0])
+        depths.append(torch.where(raster.face_id[0] >= 0, raster.depth[0], torch.inf))
+    assert int(seen[-1].max()) == -1
+    ids, depth = torch.stack(seen), torch.stack(depths)
+    assert bool((depth[1:] >= depth[:-1]).all())
+    assert bool((ids[1:] > ids[:-1])[(depth[1:] == depth[:-1]) & (ids[1:] >= 0)].all())
+    one_by_one = torch.stack([rasterize(positions.double(), faces[i : i + 1], 9, 10, backend=backend).face_id[0] >= 0 for i in range(190)])
+    found = torch.zeros_like(one_by_one, dtype=torch.int64)
+    for layer in seen:
+        row, column = (layer >= 0).nonzero(as_tuple=True)
+        found[layer[row, column].long(), row, column] += 1
+    assert torch.equal(found, one_by_one.long())
 
 
 def test_order_of_faces_lists_and_threads_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +458,32 @@ def test_bad_arguments(arguments: tuple[Tensor, Tensor, int, int], error: type[E
         rasterize(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"ranges": torch.tensor([[0, 2]])}, RangeError, r"row 0 = \[0, 2\] asks for faces 0 to 2. Give"),
+        ({"ranges": torch.tensor([[0, 1], [-1, 1]])}, RangeError, "row 1"),
+        ({"ranges": torch.tensor([[0, -1]])}, RangeError, "row 0"),
+        ({"ranges": torch.tensor([0, 1])}, ShapeError, r"ranges must be \(b, 2\)"),
+        ({"ranges": torch.tensor([[0.0, 1.0]])}, DtypeError, "int32 or int64"),
+        ({"window": (0, 0, 4)}, ShapeError, "top, left, rows, columns"),
+        ({"window": (0, 0, 5, 4)}, RangeError, "rows.*from 1 to 4"),
+        ({"window": (0, 4, 1, 1)}, RangeError, "left.*from 0 to 3"),
+        ({"window": (-1, 0, 1, 1)}, RangeError, "top"),
+        ({"window": (0, 0, 1, 0)}, RangeError, "columns"),
+        ({"window": (0, 0, 1.5, 1)}, DtypeError, "whole number"),
+        ({"max_faces": 0}, RangeError, "max_faces must be at least 1"),
+        ({"window": (0, 0, 2, 2), "behind": torch.zeros(1, 4, 4, dtype=torch.int32)}, ShapeError, r"behind must be \(1, 2, 2\)"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        rasterize(TRIANGLE, ONE, 4, 4, **options)
+
+
 def test_bad_layers_backends_and_attributes() -> None:
+    with pytest.raises(ShapeError, match=r"ranges must be \(2, 2\)"):
+        rasterize(torch.stack((TRIANGLE, TRIANGLE)), ONE, 4, 4, ranges=torch.tensor([[0, 1]]))
     raster = rasterize(TRIANGLE, ONE, 4, 4)
     with pytest.raises(ShapeError, match=r"behind must be \(1, 4, 5\)"):
         rasterize(TRIANGLE, ONE, 4, 5, behind=raster.face_id)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ._output import RasterOutput
+from ._query import Window
 
 _CHUNK = 1 << 20  # pixels at a time, about 300 bytes each
 
@@ -44,18 +45,21 @@ def _at_centres(corners: Tensor, row: Tensor, column: Tensor, height: int, width
 
 
 def _corners(positions: Tensor, faces: Tensor, face_id: Tensor, pixels: Tensor) -> Tensor:
-    """Clip-space corners (n, 3, 4) of the faces at pixels (n, 3) of view, row and column."""
+    """Clip-space corners (n, 3, 4) of the faces at pixels (n, 3) of view, row and column; positions of one or of every view."""
     view, row, column = pixels.unbind(1)
-    corner = faces[face_id[view, row, column].long()].long() + (view * positions.shape[1])[:, None]
+    corner = faces[face_id[view, row, column].long()].long()
+    if len(positions) > 1:
+        corner = corner + (view * positions.shape[1])[:, None]
     return take_rows(positions.reshape(-1, 4), corner)
 
 
-def locate(positions: Tensor, faces: Tensor, face_id: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions (b, v, 4) and face ids (b, h, w) → barycentrics (b, h, w, 3) and depth (b, h, w) in the dtype of positions."""
+def locate(positions: Tensor, faces: Tensor, face_id: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    """Positions (b or 1, v, 4) and face ids (b, h, w) → barycentrics (b, h, w, 3) and depth (b, h, w) in the dtype of positions."""
     covered = (face_id >= 0).nonzero()
     barycentrics, depths = [], []
     for pixels in covered.split(_CHUNK):
-        x, y, z, w = _at_centres(_corners(positions, faces, face_id, pixels), pixels[:, 1], pixels[:, 2], *face_id.shape[1:])
+        place = (pixels[:, 1] + window.top, pixels[:, 2] + window.left)
+        x, y, z, w = _at_centres(_corners(positions, faces, face_id, pixels), *place, window.height, window.width)
         a = edge_functions(x, y)
         depths.append(((a * z).sum(-1) / (a * w).sum(-1)).to(positions.dtype))
         barycentrics.append((a / a.sum(-1, keepdim=True)).to(positions.dtype))
@@ -76,8 +80,8 @@ def screen_derivatives(positions: Tensor, faces: Tensor, raster: RasterOutput) -
     """
     batch = positions if positions.ndim == 3 else positions[None]
     pixels = (raster.face_id >= 0).nonzero()
-    corners = _corners(batch, faces, raster.face_id, pixels)
-    derivative = screen_derivatives_at(corners, pixels[:, 1], pixels[:, 2], *raster.face_id.shape[1:])
+    corners, window = _corners(batch, faces, raster.face_id, pixels), raster.pixels
+    derivative = screen_derivatives_at(corners, pixels[:, 1] + window.top, pixels[:, 2] + window.left, window.height, window.width)
     return batch.new_zeros(*raster.face_id.shape, 3, 2).index_put(pixels.unbind(1), derivative)
 
 

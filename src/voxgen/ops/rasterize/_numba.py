@@ -1,14 +1,13 @@
 """Z-buffer in compiled code with threads.
 
-Vertices are projected once, to float32 pixels; that is enough to throw away triangles outside the image and the many whose
-bounding box holds no pixel centre. What is left is sorted into bands of rows, and each band is drawn by one thread with the exact
+Vertices are projected once, to float32 pixels; that is enough to throw away triangles outside the image and the many that hold no
+pixel centre. What is left is sorted into bands of rows, and each band is drawn by one thread with the exact
 test in float64. A band draws its faces in order of their index, whatever the number of threads, so results never change.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,79 +17,67 @@ from torch import Tensor
 from ._numba_bounds import face_bounds, flagged_screen
 from ._numba_pixel import NOTHING, depth_in_face, load_face
 from ._numba_span import WIDE, orientation, row_span
+from ._query import Query, View, Window
 
 _SLAB = 1 << 20  # faces sorted into bands at a time: bounds the memory of the lists
 _CHUNK = 1 << 14  # faces that one thread sorts in one go
 _MAX_BANDS = 128
 
 
-def visible_faces(positions: Tensor, faces: Tensor, height: int, width: int, behind: Tensor | None) -> Tensor:
-    """(b, v, 4), (f, 3) → (b, h, w) int32 index of the nearest face, -1 for none."""
-    triangles = faces.contiguous().numpy()
-    result = torch.full((len(positions), height, width), -1, dtype=torch.int32)
-    for i, view in enumerate(positions):
-        previous = None if behind is None else behind[i].contiguous().numpy()
-        _one_view(view.contiguous().numpy(), triangles, previous, result[i].numpy())
+def visible_faces(query: Query) -> Tensor:
+    """See `Query`: (b, rows, columns) int32 index of the nearest face, -1 for none."""
+    faces = query.faces.contiguous()
+    window = query.window
+    result = torch.full((len(query.parts), window.rows, window.columns), -1, dtype=torch.int32)
+    for view, face_id in zip(query.views(), result, strict=True):
+        _one_view(view, faces, window, face_id)
     return result
 
 
-def _one_view(positions: Any, faces: Any, behind: Any, face_id: Any) -> None:
-    height, width = face_id.shape
+def _one_view(view: View, face_rows: Tensor, window: Window, result: Tensor) -> None:
+    positions, faces, face_id = view.positions.contiguous().numpy(), face_rows.numpy(), result.numpy()
+    frame = tuple(window)
     screen = np.empty((len(positions), 2), np.float32)
-    flagged_screen(positions, height, width, screen)
-    depth = np.full((height, width), NOTHING)
-    peel = behind is not None
-    lowest = np.empty((height, width) if peel else (1, 1))
-    previous = behind if peel else np.empty((1, 1), np.int32)
-    if peel:
-        _depth_of_faces(positions, faces, previous, lowest)
-    rows = max(8, math.ceil(height / _MAX_BANDS))
-    bands = math.ceil(height / rows)
-    for start in range(0, len(faces), _SLAB):
-        stop = min(start + _SLAB, len(faces))
+    flagged_screen(positions, window.height, window.width, screen)
+    depth = np.full((window.rows, window.columns), NOTHING)
+    peel = view.lowest_depth is not None and view.lowest_id is not None
+    lowest = view.lowest_depth.contiguous().numpy() if view.lowest_depth is not None else np.empty((1, 1))
+    previous = view.lowest_id.contiguous().numpy() if view.lowest_id is not None else np.empty((1, 1), np.int32)
+    rows = max(8, math.ceil(window.rows / _MAX_BANDS))
+    bands = math.ceil(window.rows / rows)
+    end = view.first + view.count
+    for start in range(view.first, end, _SLAB):
+        stop = min(start + _SLAB, end)
         counts = np.zeros((bands, math.ceil((stop - start) / _CHUNK)), np.int64)
-        kept = np.empty(stop - start, np.int32)
-        _count(positions, screen, faces, start, stop, rows, height, width, kept, counts)
+        kept, boxes = np.empty(stop - start, np.int32), np.empty((stop - start, 4), np.int16)
+        _count(positions, screen, faces, start, stop, rows, frame, kept, boxes, counts)
         ends = np.cumsum(counts).reshape(counts.shape)
-        lists = np.empty(int(ends[-1, -1]), np.int32)
-        _fill(positions, screen, faces, start, stop, rows, height, width, kept, ends - counts, lists)
+        lists, list_boxes = np.empty(int(ends[-1, -1]), np.int32), np.empty((int(ends[-1, -1]), 4), np.int16)
+        _fill(kept, boxes, start, stop, rows, window.top, ends - counts, lists, list_boxes)
         bounds = np.concatenate((np.zeros(1, np.int64), ends[:, -1]))
-        _draw(positions, screen, faces, lists, bounds, rows, get_num_threads(), peel, previous, lowest, depth, face_id)
+        _draw(positions, faces, lists, list_boxes, bounds, rows, frame, get_num_threads(), peel, previous, lowest, depth, face_id)
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _depth_of_faces(positions, faces, face_id, depth):
-    """The depth of a given face at each pixel; infinite where there is none, so that nothing lies behind it."""
-    height, width = face_id.shape
-    for row in prange(height):
-        for column in range(width):
-            depth[row, column] = np.inf
-            if face_id[row, column] >= 0:
-                corners = load_face(positions, faces, face_id[row, column], height, width)
-                d = depth_in_face(corners, row, column)
-                if d != NOTHING:
-                    depth[row, column] = d
-
-
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _count(positions, screen, faces, start, stop, rows, height, width, kept, counts):
-    """Keep the faces whose bounding box holds a pixel centre (`kept`, relative to start), and count them for each band and chunk."""
+def _count(positions, screen, faces, start, stop, rows, frame, kept, boxes, counts):
+    """Keep the faces that may cover a pixel centre (`kept`), with their bounds, and count them for each band and chunk."""
     for chunk in prange(counts.shape[1]):
         first, last = start + chunk * _CHUNK, min(start + (chunk + 1) * _CHUNK, stop)
         n = first - start
         for face in range(first, last):
-            top, bottom, left, right = face_bounds(positions, screen, faces, face, height, width)
+            top, bottom, left, right = face_bounds(positions, screen, faces, face, frame)
             if top <= bottom and left <= right:
                 kept[n] = face
+                boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3] = top, bottom, left, right
                 n += 1
-                for band in range(top // rows, bottom // rows + 1):
+                for band in range((top - frame[2]) // rows, (bottom - frame[2]) // rows + 1):
                     counts[band, chunk] += 1
         if n < last - start:
             kept[n] = -1
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _fill(positions, screen, faces, start, stop, rows, height, width, kept, starts, lists):
+def _fill(kept, boxes, start, stop, rows, top, starts, lists, list_boxes):
     """Write the kept faces into the list of each band they touch, in order of their index."""
     for chunk in prange(starts.shape[1]):
         first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, stop - start)
@@ -99,33 +86,38 @@ def _fill(positions, screen, faces, start, stop, rows, height, width, kept, star
             face = kept[n]
             if face < 0:
                 break
-            top, bottom, _, _ = face_bounds(positions, screen, faces, face, height, width)
-            for band in range(top // rows, bottom // rows + 1):
-                lists[position[band]] = face
-                position[band] += 1
+            for band in range((boxes[n, 0] - top) // rows, (boxes[n, 1] - top) // rows + 1):
+                at = position[band]
+                lists[at] = face
+                list_boxes[at, 0], list_boxes[at, 1] = boxes[n, 0], boxes[n, 1]
+                list_boxes[at, 2], list_boxes[at, 3] = boxes[n, 2], boxes[n, 3]
+                position[band] = at + 1
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _draw(positions, screen, faces, lists, bounds, rows, threads, peel, previous, lowest, depth, face_id):
+def _draw(positions, faces, lists, boxes, bounds, rows, frame, threads, peel, previous, lowest, depth, face_id):
     """Draw each band; thread t takes bands t, t + threads, …, because neighbouring bands cost about the same."""
-    height, width = face_id.shape
+    height, width, start_row, start_column, count_rows, _ = frame
     bands = len(bounds) - 1
     for thread in prange(threads):
         for band in range(thread, bands, threads):
+            low, high = start_row + band * rows, start_row + min(band * rows + rows, count_rows) - 1
             for n in range(bounds[band], bounds[band + 1]):
                 face = lists[n]
-                top, bottom, left, right = face_bounds(positions, screen, faces, face, height, width)
+                top, bottom, left, right = np.int64(boxes[n, 0]), np.int64(boxes[n, 1]), np.int64(boxes[n, 2]), np.int64(boxes[n, 3])
                 corners = load_face(positions, faces, face, height, width)
                 wide = right - left >= WIDE
                 side = orientation(corners, (top + bottom) // 2, (left + right) // 2) if wide else 0.0
-                for row in range(max(top, band * rows), min(bottom, band * rows + rows - 1) + 1):
+                for row in range(max(top, low), min(bottom, high) + 1):
                     first, last = row_span(corners, side, row, left, right) if side != 0 else (left, right)
+                    y = row - start_row
                     for column in range(first, last + 1):
                         d = depth_in_face(corners, row, column)
                         # an earlier slab or list entry has a lower index, so it keeps an equal depth
-                        if not d < depth[row, column]:
+                        x = column - start_column
+                        if not d < depth[y, x]:
                             continue
-                        if peel and not (d > lowest[row, column] or (d == lowest[row, column] and face > previous[row, column])):
+                        if peel and not (d > lowest[y, x] or (d == lowest[y, x] and face > previous[y, x])):
                             continue
-                        depth[row, column] = d
-                        face_id[row, column] = face
+                        depth[y, x] = d
+                        face_id[y, x] = face

@@ -16,10 +16,10 @@ from . import Case
 DTYPES = (torch.float32, torch.float64)
 
 
-def _run(height: int, width: int) -> Callable[[str, Mapping[str, Tensor]], Mapping[str, Tensor]]:
+def _run(height: int, width: int, options: Mapping[str, object]) -> Callable[[str, Mapping[str, Tensor]], Mapping[str, Tensor]]:
     def run(backend: str, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        raster = rasterize(inputs["positions"], inputs["faces"], height, width, behind=inputs.get("behind"), backend=backend)
-        outputs = dict(raster._asdict())
+        raster = rasterize(inputs["positions"], inputs["faces"], height, width, behind=inputs.get("behind"), backend=backend, **options)  # pyright: ignore[reportArgumentType]
+        outputs = {"face_id": raster.face_id, "barycentrics": raster.barycentrics, "depth": raster.depth}
         if "attributes" in inputs:
             outputs["interpolated"] = interpolate(inputs["attributes"], inputs["faces"], raster)
         return outputs
@@ -27,8 +27,10 @@ def _run(height: int, width: int) -> Callable[[str, Mapping[str, Tensor]], Mappi
     return run
 
 
-def _case(name: str, height: int, width: int, gradients: tuple[str, ...] = (), **inputs: Tensor) -> Case:
-    return Case(f"{name}-{height}x{width}", inputs, _run(height, width), gradients)
+def _case(
+    name: str, height: int, width: int, gradients: tuple[str, ...] = (), options: Mapping[str, object] | None = None, **inputs: Tensor
+) -> Case:
+    return Case(f"{name}-{height}x{width}", inputs, _run(height, width, options or {}), gradients)
 
 
 def _soup(count: int, seed: int, step: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -89,6 +91,16 @@ def cases(dtype: torch.dtype) -> list[Case]:
         _case("mesh-from-inside", 24, 32, ("positions", "attributes"), positions=outside_tiny_inside, faces=scene.faces, attributes=wide),
         _case("orthographic", 20, 33, ("positions",), positions=parallel_positions, faces=scene.faces.long()),
         _case("soup-w-of-both-signs", 24, 31, positions=spread, faces=soup_faces),
+        _case("window", 24, 31, options={"window": (7, 3, 10, 28)}, positions=soup.to(dtype), faces=soup_faces),
+        _case(
+            "packed-in-sections",
+            24,
+            31,
+            ("positions",),
+            {"ranges": torch.tensor([[0, 80], [10, 0], [30, 40]]), "max_faces": 33},
+            positions=soup.to(dtype),
+            faces=soup_faces,
+        ),
         _case("second-layer", 24, 31, positions=soup.to(dtype), faces=soup_faces, behind=first),
         _case("ties-and-degenerate", 32, 32, positions=tied.to(dtype), faces=tied_faces),
         _case("long-and-thin", 40, 120, positions=fan.to(dtype), faces=fan_faces),
