@@ -59,3 +59,26 @@ class Golden:
         """What the original gave for an output, and the same rows of `actual`, whose rows are in the original's order."""
         rows = self.arrays.get(f"rows/{output}")
         return self.arrays[f"out/{output}"], actual if rows is None else actual[rows.long()]
+
+    def check_statistics(self, key: str, actual: Tensor, tolerance: float | None = None) -> None:
+        """Raise AssertionError unless the mean, spread, first numbers and dot product stored for a tensor are those of `actual`.
+
+        Args:
+            key: of "checkpoints" or "outputs".
+            tolerance: relative to the spread; None takes the golden's.
+        """
+        stored = (self.about["checkpoints"] | self.about["outputs"])[key]
+        values = actual.detach().double()
+        dots = torch.from_numpy(recipe.normal(f"dot/{key}", tuple(values.shape), self.about["seed"])).double()
+        found = {
+            "mean": float(values.mean()),
+            "std": float(values.std(correction=0)),
+            "dot": float((values * dots).sum()) / values.numel() ** 0.5,
+        }
+        allowed = (self.tolerance if tolerance is None else tolerance) * (stored["std"] or abs(stored["mean"]))
+        wrong = {name: (value, stored[name]) for name, value in found.items() if not abs(value - stored[name]) <= allowed}
+        first = torch.tensor(stored["first"], dtype=torch.float64)
+        if not bool(((values.flatten()[: len(first)] - first).abs() <= 10 * allowed).all()):  # single numbers spread more than means
+            wrong["first"] = (values.flatten()[: len(first)].tolist(), stored["first"])
+        if list(values.shape) != stored["shape"] or wrong:
+            raise AssertionError(f"{key}: {tuple(values.shape)}, expected {stored['shape']}; got and expected {wrong}")

@@ -450,7 +450,12 @@ def test_inputs_that_do_not_fit(name: str) -> None:
     with pytest.raises(ShapeError, match=r"16 channels; got .*5"):
         run(module, x.with_feats(x.feats[:, :5]))
     away = SparseTensor(x.grid.to("meta"), x.feats.to("meta"))
-    if "up" not in name and name not in ("early-pruning", "anchoring", "without-shortcut"):  # children_of has no values to choose by
+    if "up" not in name and name not in (
+        "early-pruning",
+        "self-pruning",
+        "anchoring",
+        "without-shortcut",
+    ):  # children_of has no values to choose by
         with pytest.raises(DeviceError, match="one device"):
             run(module, away)
     with pytest.raises(DeviceError, match="one device"):
@@ -461,11 +466,11 @@ def test_inputs_that_do_not_fit(name: str) -> None:
         with pytest.raises(DtypeError, match=r"dtype of the weights, torch.float32; got torch.float64"):
             run(module, x.to(torch.float64))
         with pytest.raises(DtypeError, match=r"must be a SparseTensor; got \(6, 16\) float32"):
-            module(x.feats, children_of(x.grid)) if name in ("residual-up", "nearest-up", "octant-up", "without-shortcut") else module(x.feats)
+            module(x.feats, children_of(x.grid)) if name.endswith("-up") or name == "without-shortcut" else module(x.feats)
 
 
 @pytest.mark.parametrize(
-    "name", ["residual-down", "pooled-down", "residual-up", "nearest-up", "octant-up", "early-pruning", "anchoring"]
+    "name", ["residual-down", "pooled-down", "residual-up", "nearest-up", "octant-up", "early-pruning", "self-pruning", "anchoring"]
 )
 def test_structures_that_do_not_fit(name: str) -> None:
     x, module = tensor(12, 6), made(name)

@@ -31,6 +31,7 @@ from ._residual_resample import ResidualDownsample as ResidualDownsample
 from ._residual_resample import ResidualUpsample as ResidualUpsample
 from ._residual_resample import group_average as group_average
 from ._residual_resample import repeat_channels as repeat_channels
+from ._self_pruning import SelfPruningUpsampler as SelfPruningUpsampler
 from ._torso import set_torso_dtype as set_torso_dtype
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "PooledDownsample",
     "ResidualDownsample",
     "ResidualUpsample",
+    "SelfPruningUpsampler",
     "SparseConv3d",
     "SparseConvNeXtBlock",
     "SparseGroupNorm",

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from voxgen.core import SparseTensor
 from voxgen.core.checks import require_choice
+from voxgen.ops.conv import sparse_conv_subdivided
 from voxgen.ops.resample import Pooling, Structure, pool, subdivide
 
 from . import _checkpoint
 from ._checks import require_channels, require_input, require_parents, structure_below
 from ._conv import SparseConv3d
-from ._norm import LayerNorm32
+from ._norm import LayerNorm32, SparseGroupNorm
 from ._residual import skip, zeroed
 from ._sums import activate, add
+
+UpsampleNorm = Literal["layer", "group", "per_voxel"]
+"""Norms of `NearestUpsample`.
+
+"layer": over the channels of each cell, the second without gain and shift, eps 1e-6 (TRELLIS.2). "group": over the cells of the
+sample and a group of channels, eps 1e-5 (TRELLIS, TripoSF), so that each cell depends on which others there are. "per_voxel": in
+place of "group" and with its parameters, over the channels of each cell, eps 1e-5, so that a crop gives the numbers of the whole.
+"""
 
 
 class PooledDownsample(nn.Module):
@@ -76,13 +87,17 @@ class NearestUpsample(nn.Module):
 
     Args:
         channels, out_channels: C, O.
+        norm: see `UpsampleNorm`.
+        num_groups: of "group" norms; must divide C and O.
         checkpoint: keep no intermediate results for the backward pass, but make them again.
-    Parameters: as `PooledDownsample`.
-    Raises: as `PooledDownsample`.
+    Parameters: as `PooledDownsample`; with "group" and "per_voxel" also norm2.weight, norm2.bias: (O,).
+    Raises: as `PooledDownsample`; ShapeError for groups that do not divide.
     Differentiable. Empty tensors and samples are legal.   Batch: samples do not meet.
-    Cost: 2O(C + O) · pairs operations a child.
-    Source: `SparseResBlockUpsample3d` of TRELLIS.2 without its prediction; differences: the structure is an argument; the
-        linear map of the shortcut goes over parents, whose children share its result.
+    Cost: 2O(C + O) · pairs operations a child; where every cell has all its children, 16CO a child for the first convolution, and
+        no row of C is made for a child.
+    Source: `SparseResBlockUpsample3d` of TRELLIS.2 without its prediction, upsampling block of TRELLIS' mesh decoder and of TripoSF
+        ("group"); differences: the structure is an argument; the linear map of the shortcut goes over parents, whose children
+        share its result, and so does the first convolution (`sparse_conv_subdivided`).
     Numerics: in the dtype of the weights; norms in float32.
     Example:
         >>> y, structure = PooledDownsample(16, 32)(x)                    # x: SparseTensor of 16 channels
@@ -90,12 +105,15 @@ class NearestUpsample(nn.Module):
         True
     """
 
-    def __init__(self, channels: int, out_channels: int, *, checkpoint: bool = False) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, *, norm: UpsampleNorm = "layer", num_groups: int = 32, checkpoint: bool = False
+    ) -> None:
         super().__init__()
         require_channels("NearestUpsample", channels=channels, out_channels=out_channels)
-        self.norm1 = LayerNorm32(channels)
+        require_choice("NearestUpsample", "norm", norm, get_args(UpsampleNorm))
+        self.norm1 = _norm(norm, channels, num_groups)
         self.conv1 = SparseConv3d(channels, out_channels)
-        self.norm2 = LayerNorm32(out_channels, affine=False)
+        self.norm2 = _norm(norm, out_channels, num_groups, affine=norm != "layer")
         self.conv2 = zeroed(SparseConv3d(out_channels, out_channels))
         self.skip_connection = skip(channels, out_channels)
         self.checkpoint = checkpoint
@@ -108,7 +126,22 @@ class NearestUpsample(nn.Module):
         return _checkpoint.run(self.checkpoint, self._forward, x, structure)
 
     def _forward(self, x: SparseTensor, structure: Structure) -> SparseTensor:
-        h = self.conv1(SparseTensor(structure.children, subdivide(activate(self.norm1, x.feats), structure)))
-        h = h.with_feats(activate(self.norm2, h.feats))  # apart, so that what it is made of is not held any longer
+        conv = self.conv1
+        feats = sparse_conv_subdivided(_activate(self.norm1, x).feats, conv.weight, conv.bias, structure, backend=conv.backend)
+        h = SparseTensor(structure.children, feats)
+        del feats  # not held any longer than the next lines need it
+        h = _activate(self.norm2, h)
         h = self.conv2(h)
         return h.with_feats(add(h.feats, subdivide(self.skip_connection(x.feats), structure)))
+
+
+def _norm(kind: UpsampleNorm, channels: int, num_groups: int, affine: bool = True) -> LayerNorm32 | SparseGroupNorm:
+    if kind == "group":
+        return SparseGroupNorm(num_groups, channels)
+    return LayerNorm32(channels, affine) if kind == "layer" else LayerNorm32(channels, eps=1e-5)
+
+
+def _activate(norm: nn.Module, x: SparseTensor) -> SparseTensor:
+    """SiLU of the normalised features, whose memory is the norm's own."""
+    h = norm(x)
+    return h.with_feats(F.silu(h.feats, inplace=not torch.is_grad_enabled()))

@@ -20,11 +20,11 @@ from ._residual_resample import CHILDREN, ResidualUpsample
 
 @dataclass(frozen=True)
 class Upsampled:
-    """What `EarlyPruningUpsampler` gives.
+    """What `EarlyPruningUpsampler` and `SelfPruningUpsampler` give.
 
     Attributes:
         x: (n cells, O) on `structure.children`.
-        structure: which children were made; `structure.mask()` is it as (p, 8) booleans.
+        structure: which children there are; `structure.mask()` is it as (p, 8) booleans.
         logits: (p, 8) of each parent's children, slot = x + 2y + 4z; for the loss, or to guide another decoder.
     """
 
@@ -96,18 +96,14 @@ class EarlyPruningUpsampler(nn.Module):
         """
         where = "EarlyPruningUpsampler"
         require_input(where, x, self.predict.in_features, self.predict.weight)
-        if structure is not None and mask is not None:
-            raise RangeError(f"{where}: structure and mask both say which children exist; give at most one of them.")
-        if structure is not None:
-            require_parents(where, x, structure)
+        require_one_source(where, x, structure, mask)
         logits = self.predict(x.feats)
         if structure is None:
             structure = Structure.of_mask(x.grid, self._decide(where, x, logits if mask is None else mask))
         return Upsampled(self._made(where, self.upsample(x, structure), structure), structure, logits)
 
     def _decide(self, where: str, x: SparseTensor, mask: Tensor) -> Tensor:
-        require_tensor(where, "mask", mask, (len(x), CHILDREN), (torch.bool, *FLOATS), hint="One row a cell of x, one column a child.")
-        require_same_device(where, x=x.feats, mask=mask)
+        require_child_mask(where, x, mask)
         return mask if mask.dtype == torch.bool else mask > self.threshold
 
     def _made(self, where: str, y: SparseTensor, structure: Structure) -> SparseTensor:
@@ -119,3 +115,17 @@ class EarlyPruningUpsampler(nn.Module):
                 f"{len(structure.children)} cells of structure.children; it gave {shown}."
             )
         return y
+
+
+def require_one_source(where: str, x: SparseTensor, structure: Structure | None, mask: Tensor | None) -> None:
+    """Raise if both a structure and a mask say which children exist, or a structure is of other cells."""
+    if structure is not None and mask is not None:
+        raise RangeError(f"{where}: structure and mask both say which children exist; give at most one of them.")
+    if structure is not None:
+        require_parents(where, x, structure)
+
+
+def require_child_mask(where: str, x: SparseTensor, mask: Tensor) -> None:
+    """Raise unless it is (p, 8) booleans or floats, for the p cells of x."""
+    require_tensor(where, "mask", mask, (len(x), CHILDREN), (torch.bool, *FLOATS), hint="One row a cell of x, one column a child.")
+    require_same_device(where, x=x.feats, mask=mask)
