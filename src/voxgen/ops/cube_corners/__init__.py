@@ -9,7 +9,7 @@ from torch import Tensor
 from voxgen.core.checks import FLOATS, require_same_device, require_tensor
 from voxgen.core.errors import ShapeError
 from voxgen.core.grid import VoxelGrid
-from voxgen.ops._registry import Backend, Call, Op
+from voxgen.ops._registry import Backend, Call, Op, cpu_only
 
 from ._corners import STEPS, CubeCorners, check_capacity
 
@@ -18,6 +18,7 @@ __all__ = ["STEPS", "CubeCorners", "average_at_corners", "corner_deviation", "co
 OP = Op(
     "cube_corners",
     [
+        Backend("numba", "voxgen.ops.cube_corners._numba:run", (cpu_only,)),
         Backend("torch", "voxgen.ops.cube_corners._torch:run"),
         Backend("reference", "voxgen.ops.cube_corners._reference:run"),
     ],
@@ -36,7 +37,7 @@ def cube_corners(grid: VoxelGrid, *, backend: str = "auto") -> CubeCorners:
     Returns:
         CubeCorners: `coords` (m, 4), `index` (n, 8), `offsets` (b + 1,).
     Raises:
-        CapacityError: 2³¹ cells or more, or a batch of 32,767 samples at the largest resolution.
+        CapacityError: 2³¹ cells or more, or a batch of more than 16,383 samples at the largest resolution.
     Empty grid: no corners.   Batch: corners of different samples are different corners.
     Memory: 32 bytes a cell and 16 a corner; a surface has about 1.5 corners a cell, a full volume 1.
     Source: SparseFlex (arXiv 2503.21732), §3.2; corners in the order and numbering of its code.

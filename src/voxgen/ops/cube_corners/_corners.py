@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 STEPS = tuple((k & 1, (k >> 1) & 1, k >> 2) for k in range(8))
 """From a cell to each of its corners: x runs fastest."""
-MAX_KEY = (1 << 63) - 1
+MAX_KEY = (1 << 62) - 1
+"""Half of what int64 holds, so that a step beyond the last corner fits too."""
 MAX_ROWS = (1 << 31) - 1
 
 
@@ -89,6 +90,6 @@ def check_capacity(where: str, grid: VoxelGrid) -> None:
     """Raise unless keys of corners fit int64, and rows of cells int32."""
     if grid.batch_size * strides(grid.resolution)[0] > MAX_KEY or len(grid) > MAX_ROWS:
         raise CapacityError(
-            f"{where}: corners need keys below 2⁶³, and rows are int32; got {len(grid)} cells, {grid.batch_size} samples and the "
+            f"{where}: corners need keys below 2⁶², and rows are int32; got {len(grid)} cells, {grid.batch_size} samples and the "
             f"resolution {grid.resolution}. Split the batch."
         )

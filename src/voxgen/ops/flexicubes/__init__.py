@@ -12,7 +12,7 @@ from torch import Tensor
 from voxgen.core.checks import FLOATS, require_choice, require_finite, require_same_device, require_tensor
 from voxgen.core.errors import CapacityError, EmptyResultWarning, RangeError
 from voxgen.core.grid import VoxelGrid
-from voxgen.ops._registry import Backend, Call, Op
+from voxgen.ops._registry import Backend, Call, Op, cpu_only
 from voxgen.ops.cube_corners import (
     CubeCorners,
     average_at_corners,
@@ -42,6 +42,7 @@ __all__ = [
 OP = Op(
     "flexicubes",
     [
+        Backend("numba", "voxgen.ops.flexicubes._numba:extract", (cpu_only,)),
         Backend("torch", "voxgen.ops.flexicubes._torch:extract"),
         Backend("reference", "voxgen.ops.flexicubes._reference:extract"),
     ],
@@ -170,7 +171,7 @@ def _checked(
             raise RangeError(f"{where}: {name} must be positive; its smallest value is {float(weight.min())}. Raw channels? Activate them.")
     placed = grid.frame.to_world(corners.coords[:, 1:].to(dtype)) if positions is None else positions.to(dtype)
     a, b = (None if w is None else w.to(dtype) for w in (alpha, beta))
-    return Problem(grid, corners.index, sdf.to(dtype), placed, a, b, keep, strict)
+    return Problem(grid, corners, sdf.to(dtype), placed, a, b, keep, strict)
 
 
 def _reason(problem: Problem, found: Topology) -> str:

@@ -50,7 +50,7 @@ def assemble(
         # (0, 1, 2), (0, 2, 3) or (0, 1, 3), (3, 1, 2)
         columns = (a, b, torch.where(first, c, d), torch.where(first, a, d), torch.where(first, c, b), torch.where(first, d, c))
         faces = torch.stack(columns, 1).reshape(-1, 3)
-    field = FlexField(problem.corners, problem.sdf, problem.positions)
+    field = FlexField(problem.corners.index, problem.sdf, problem.positions)
     return FlexSurface(vertices, faces, of_vertices, of_quads * (4 if training else 2), quads, cell, edges, field, grid.frame.up)
 
 
@@ -72,8 +72,8 @@ def _vertex_order(found: Topology, grid: VoxelGrid, compat: bool, keep_unused: b
 def _original_quad_order(problem: Problem, found: Topology) -> dict[str, Tensor]:
     """Quads by sample, those whose edge begins at a positive corner first, then by the rows of the ends of their edge."""
     cell, axis = found.quad_cell.long(), found.quad_axis.long()
-    low = problem.corners[cell, 0].long()
-    high = problem.corners[cell, 1 << axis].long()
+    low = problem.corners.index[cell, 0].long()
+    high = problem.corners.index[cell, 1 << axis].long()
     first, second = torch.where(axis == 1, high, low), torch.where(axis == 1, low, high)
     behind = (problem.sdf.detach()[first] <= 0).long()
     order = second.argsort(stable=True)

@@ -23,7 +23,7 @@ def place(problem: Problem, topology: Topology) -> Tensor:
     """(v, 3): each dual vertex is the mean of its crossings, weighted by beta."""
     vertex, edge = incidences(topology.edges)
     cell = topology.cell.long()[vertex]
-    points = crossings(problem.corners, problem.sdf, problem.positions, cell, edge, problem.alpha)
+    points = crossings(problem.corners.index, problem.sdf, problem.positions, cell, edge, problem.alpha)
     offsets = torch.searchsorted(vertex, torch.arange(len(topology.cell) + 1, device=vertex.device))
     if problem.beta is None:
         return segment_reduce(points, offsets, "mean", backend="torch")

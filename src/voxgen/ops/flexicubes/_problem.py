@@ -8,19 +8,20 @@ from typing import NamedTuple
 from torch import Tensor
 
 from voxgen.core.grid import VoxelGrid
+from voxgen.ops.cube_corners import CubeCorners
 
 
 class Problem(NamedTuple):
     """A field on the corners of cells, checked; floats of one dtype, float32 or float64.
 
-    grid: (n cells).   corners: (n, 8) int32 rows of their corners.   sdf: (m,).   positions: (m, 3).
+    grid: (n cells).   corners: theirs, m of them.   sdf: (m,).   positions: (m, 3).
     alpha: (n, 8) or None.   beta: (n, 12) or None; None stands for ones.
     keep: (n,) bool cells that get vertices, None for all of them; the others still count as neighbours of problematic cubes.
     strict: quads look by whether the first corner of their edge is above 0; else by whether it is not below.
     """
 
     grid: VoxelGrid
-    corners: Tensor
+    corners: CubeCorners
     sdf: Tensor
     positions: Tensor
     alpha: Tensor | None

@@ -18,7 +18,7 @@ def extract(problem: Problem) -> tuple[Topology, Tensor]:
 
 def topology(problem: Problem) -> Topology:
     """Vertices of each cube; then a quad for each crossed edge that four cubes share."""
-    sdf, index = problem.sdf.detach().tolist(), problem.corners.tolist()
+    sdf, index = problem.sdf.detach().tolist(), problem.corners.index.tolist()
     cubes = [tuple(cube) for cube in problem.grid.coords.tolist()]
     keep = [True] * len(cubes) if problem.keep is None else problem.keep.tolist()
     case = _replaced(cubes, [sum(1 << k for k in range(8) if sdf[row[k]] < 0) for row in index])
@@ -72,7 +72,7 @@ def place(problem: Problem, topology: Topology) -> Tensor:
     for cell, mask in zip(topology.cell.tolist(), topology.edges.tolist(), strict=True):
         edges = [e for e in range(12) if mask >> e & 1]
         ends = torch.tensor([EDGES[e] for e in edges], device=problem.sdf.device)
-        rows = problem.corners[cell].long()[ends]
+        rows = problem.corners.index[cell].long()[ends]
         level = problem.sdf[rows] if problem.alpha is None else problem.sdf[rows] * problem.alpha[cell, ends]
         points = between(level, problem.positions[rows])
         weight = torch.ones_like(points[:, 0]) if problem.beta is None else problem.beta[cell, edges]

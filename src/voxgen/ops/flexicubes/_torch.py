@@ -28,7 +28,7 @@ def topology(problem: Problem) -> Topology:
     device, known = problem.sdf.device, table()
     inside = problem.sdf < 0
     bits = torch.arange(8, device=device)
-    signs = torch.cat([(inside[rows].long() << bits).sum(1).to(torch.uint8) for rows in problem.corners.split(CHUNK)])
+    signs = torch.cat([(inside[rows].long() << bits).sum(1).to(torch.uint8) for rows in problem.corners.index.split(CHUNK)])
     case = _replaced(problem, signs, torch.from_numpy(known.direction).to(device))
     counts = torch.from_numpy(known.counts).to(device)[case.int()].int()
     if problem.keep is not None:
@@ -70,7 +70,7 @@ def _quads(problem: Problem, signs: Tensor, case: Tensor, active: Tensor, first:
             owner, cells = owner[whole], cells[whole]
             edge = torch.tensor([e for _, e in around], device=device)
             quads = first[cells] + member[case[cells].int(), edge].int()
-            value = problem.sdf[problem.corners[owner, a]]
+            value = problem.sdf[problem.corners.index[owner, a]]
             ahead = value > 0 if problem.strict else value >= 0
             quads = torch.where(ahead[:, None], quads[:, [0, 1, 3, 2]], quads[:, [2, 3, 1, 0]])
             parts.append((quads, owner, torch.full_like(owner, axis)))
