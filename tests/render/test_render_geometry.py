@@ -14,6 +14,7 @@ from voxgen.render import GeometryMaps, orbit_cameras, render_geometry, render_m
 from voxgen.testing.shapes import bowl, box, rotated, sphere, torus
 
 EMPTY = TriMesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int32))
+DOUBLE = EMPTY.replace(vertices=torch.zeros(0, 3).double())
 QUAD = torch.tensor([[0, 1, 2], [0, 2, 3]])
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from voxgen.core.checks import describe, require_same_device, require_tensor
+from voxgen.core.checks import describe, require_choice, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, RangeError
 
 from ._reduce import mean, require_pair, single
-from .ssim import structural_similarity
+from .ssim import similarity_map
 
 Images: TypeAlias = Float[Tensor, "v c h w"]
 """A picture a view; masks and depths have one channel."""
@@ -21,6 +21,8 @@ ViewMask: TypeAlias = Bool[Tensor, "v h w"]
 """Which pixels of each view count."""
 Perceptual: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Distance of (v, 3, h, w) pictures in [−1, 1], a number or more a view; `lpips.LPIPS(net="vgg")` is one."""
+Over: TypeAlias = Literal["image", "mask"]
+"""What a mean is taken over: all pixels, or those of the mask."""
 
 
 def _masked(where: str, image: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -33,30 +35,40 @@ def _masked(where: str, image: Tensor, target: Tensor, mask: Tensor | None) -> t
     return torch.where(keep, one, 0), torch.where(keep, other, 0)  # not a product: 0 · inf is NaN
 
 
-def image_l1(image: Images, target: Images, *, mask: ViewMask | None = None) -> Float[Tensor, ""]:
+def _mean(where: str, errors: Tensor, mask: Tensor | None, over: Over) -> Tensor:
+    """Mean of errors (v, c, h, w), which are 0 outside of the mask."""
+    require_choice(where, "over", over, get_args(Over))
+    if over == "image" or mask is None:
+        return mean(where, errors, None)
+    return errors.sum() / (mask.sum() * errors.shape[1]).clamp(min=1)
+
+
+def image_l1(image: Images, target: Images, *, mask: ViewMask | None = None, over: Over = "image") -> Float[Tensor, ""]:
     """Mean absolute difference over views, channels and pixels.
 
     Args:
         image, target: (v, c, h, w) floats of equal shape.
-        mask: (v, h, w) bool; elsewhere both pictures are set to zero. They still count in the mean, as published, so the
-            term does not grow where little is seen. What lies outside may be anything, infinite depths too.
+        mask: (v, h, w) bool; elsewhere both pictures are set to zero. What lies outside may be anything, infinite depths too.
+        over: "image": pixels outside of the mask count in the mean with their difference of 0, as published, so the term does
+            not grow where little is seen. "mask": the mean over the pixels of the mask in all views, for losses on the part of
+            a view that carving covers, whose weight then does not depend on how large that part is.
     Returns:
         Scalar in float32 (float64 if an input is); 0 without views or pixels. Differentiable in both.
     Raises:
-        ShapeError, DtypeError, DeviceError: inputs that do not fit each other.
-    Source: mask, depth and normal terms of TRELLIS, TRELLIS.2, TripoSF.
+        ShapeError, DtypeError, DeviceError: inputs that do not fit each other.   RangeError: an unknown word for `over`.
+    Source: mask, depth and normal terms of TRELLIS, TRELLIS.2, TripoSF. Differences: `over`.
     """
     one, other = _masked("image_l1", image, target, mask)
-    return mean("image_l1", (one - other).abs(), None)
+    return _mean("image_l1", (one - other).abs(), mask, over)
 
 
-def image_l2(image: Images, target: Images, *, mask: ViewMask | None = None) -> Float[Tensor, ""]:
+def image_l2(image: Images, target: Images, *, mask: ViewMask | None = None, over: Over = "image") -> Float[Tensor, ""]:
     """Mean squared difference; otherwise as `image_l1`."""
     one, other = _masked("image_l2", image, target, mask)
-    return mean("image_l2", (one - other).square(), None)
+    return _mean("image_l2", (one - other).square(), mask, over)
 
 
-def image_smooth_l1(image: Images, target: Images, *, beta: float, mask: ViewMask | None = None) -> Float[Tensor, ""]:
+def image_smooth_l1(image: Images, target: Images, *, beta: float, mask: ViewMask | None = None, over: Over = "image") -> Float[Tensor, ""]:
     """Mean of d² / (2 β) where |d| < β, else |d| − β / 2; otherwise as `image_l1`.
 
     Args:
@@ -68,10 +80,33 @@ def image_smooth_l1(image: Images, target: Images, *, beta: float, mask: ViewMas
     if not 0 < beta < float("inf"):
         raise RangeError(f"image_smooth_l1: beta must be positive and finite; got {beta}. For β = 0 use image_l1.")
     one, other = _masked("image_smooth_l1", image, target, mask)
-    return mean("image_smooth_l1", torch.nn.functional.smooth_l1_loss(one, other, beta=beta, reduction="none"), None)
+    errors = torch.nn.functional.smooth_l1_loss(one, other, beta=beta, reduction="none")
+    return _mean("image_smooth_l1", errors, mask, over)
 
 
-def ssim_loss(image: Images, target: Images, *, mask: ViewMask | None = None) -> Float[Tensor, ""]:
+def psnr_loss(
+    image: Images, target: Images, *, mask: ViewMask | None = None, over: Over = "image", floor: float = 1e-8
+) -> Float[Tensor, ""]:
+    """Negative peak signal-to-noise ratio in decibels, 10 log₁₀(MSE + floor) with the MSE of all views together.
+
+    For evaluation take `voxgen.metrics.psnr`, which gives a number a picture and knows no floor.
+
+    Args:
+        image, target: (v, c, h, w) floats of equal shape, in [0, 1].
+        mask, over: as for `image_l1`; with over="mask" no more is compared than what the mask shows.
+        floor: positive; keeps the logarithm and its gradient finite where the pictures are equal: the least is 10 log₁₀(floor).
+    Returns:
+        Scalar in float32 (float64 if an input is), the smaller the better; 0 without views or pixels. Differentiable in both.
+    Raises:
+        ShapeError, DtypeError, DeviceError: inputs that do not fit each other.   RangeError: floor is not positive.
+    """
+    if not 0 < floor < float("inf"):
+        raise RangeError(f"psnr_loss: floor must be positive and finite; got {floor}.")
+    error = image_l2(image, target, mask=mask, over=over)
+    return 10 * torch.log10(error + floor) if image.numel() else error
+
+
+def ssim_loss(image: Images, target: Images, *, mask: ViewMask | None = None, over: Over = "image") -> Float[Tensor, ""]:
     """1 − SSIM, mean over views, channels and pixels: Gaussian window of 11 × 11 pixels, σ = 1.5, zeros around the picture.
 
     Zero padding is what the original losses have: it gives a window to each pixel, and pictures may be smaller than one.
@@ -80,6 +115,7 @@ def ssim_loss(image: Images, target: Images, *, mask: ViewMask | None = None) ->
     Args:
         image, target: (v, c, h, w) floats in [0, 1], of equal shape.
         mask: (v, h, w) bool; elsewhere both pictures are set to zero.
+        over: "image": the mean over the windows around all pixels, as published. "mask": around those of the mask.
     Returns:
         Scalar in float32 (float64 if an input is), also under autocast; 0 without views or pixels. Differentiable in both.
     Raises:
@@ -90,7 +126,10 @@ def ssim_loss(image: Images, target: Images, *, mask: ViewMask | None = None) ->
     one, other = _masked("ssim_loss", image, target, mask)
     if one.numel() == 0:
         return (one - other).sum()
-    return 1 - structural_similarity(one, other, 1.0, "zero").mean()
+    errors = 1 - similarity_map(one, other, 1.0, "zero")
+    if over == "mask" and mask is not None:  # windows around pixels outside of the mask may hold a part of it
+        errors = torch.where(mask[:, None], errors, 0)
+    return _mean("ssim_loss", errors, mask, over)
 
 
 def perceptual_loss(image: Images, target: Images, network: Perceptual, *, mask: ViewMask | None = None) -> Float[Tensor, ""]:
@@ -98,8 +137,8 @@ def perceptual_loss(image: Images, target: Images, network: Perceptual, *, mask:
 
     Args:
         image, target: (v, 3, h, w) floats in [0, 1], of equal shape. They are scaled to [−1, 1] for the network.
-        network: see `Perceptual`. voxgen ships none; `lpips.LPIPS(net="vgg")` of the package lpips (`voxgen[train]`) is what
-            the papers use. Freeze it (`requires_grad_(False)`) and move it to the pictures' device.
+        network: see `Perceptual`. voxgen ships none; `lpips_network()` gives what the papers use. Others should be frozen
+            (`requires_grad_(False)`). It must lie on the pictures' device.
         mask: (v, h, w) bool; elsewhere both pictures are set to zero before scaling.
     Returns:
         Scalar; 0 without views or pixels. Differentiable in both, if the network is.

@@ -18,7 +18,7 @@ from voxgen.core import Camera, TriMesh
 from voxgen.core.checks import FLOATS, require_tensor
 from voxgen.core.errors import RangeError
 
-from .image import Perceptual, image_l1, perceptual_loss, ssim_loss
+from .image import Over, Perceptual, ViewMask, image_l1, image_smooth_l1, perceptual_loss, ssim_loss
 
 P = TypeVar("P", contravariant=True)
 
@@ -37,18 +37,24 @@ class RenderTarget:
         sample: (v,) int64; view i shows sample `sample[i]` of the batch. The published trainings show each sample once.
         meshes: the true meshes, one a sample, in the frame of the prediction. For materials: with their materials and uv.
         maps: maps that were rendered before, `ShapeMaps` or `MaterialMaps` of v views.
+        coverage: (v, h, w) bool, pixels that count; None: all. For predictions that hold only a part of what the views show
+            (`carve_by_depth` and `adaptive_zoom` say which).
     Raises:
         RangeError: neither meshes nor maps, or `sample` names a mesh that is not there.   ShapeError, DtypeError: sample is
-        not (v,) int64.
+        not (v,) int64, or coverage not (v, h, w) bool with the camera's pixels.
     """
 
     cameras: Camera
     sample: Tensor
     meshes: tuple[TriMesh, ...] | None = None
     maps: ShapeMaps | MaterialMaps | None = None
+    coverage: Tensor | None = None
 
     def __post_init__(self) -> None:
         require_tensor("RenderTarget", "sample", self.sample, (len(self.cameras),), (torch.int64,))
+        if self.coverage is not None:
+            size = (len(self.cameras), self.cameras.height, self.cameras.width)
+            require_tensor("RenderTarget", "coverage", self.coverage, size, (torch.bool,))
         if self.meshes is None and self.maps is None:
             raise RangeError("RenderTarget: meshes or maps must be given; got neither.")
         if self.meshes is not None and len(self.sample):
@@ -114,30 +120,54 @@ class MaterialMaps:
         require_tensor("MaterialMaps", "surface", self.surface, tuple(self.base_color.shape), FLOATS)
 
 
-def shape_view_terms(prediction: ShapeMaps, target: ShapeMaps, perceptual: Perceptual | None = None) -> dict[str, Tensor]:
-    """The published render terms of the shape SC-VAE from rendered maps.
+def shape_view_terms(
+    prediction: ShapeMaps,
+    target: ShapeMaps,
+    perceptual: Perceptual | None = None,
+    *,
+    coverage: ViewMask | None = None,
+    within_target: bool = False,
+    depth_beta: float | None = None,
+) -> dict[str, Tensor]:
+    """The published render terms of a shape from rendered maps. The defaults are those of TRELLIS.2.
 
     Args:
         prediction, target: maps of the same views.
         perceptual: network of the LPIPS term; None leaves it out.
+        coverage: (v, h, w) bool, pixels that count, in all terms; means are then over these pixels (the network's distance is
+            of pictures that are black elsewhere). None: all.
+        within_target: multiply depths and normals of both by the target's mask before, as TRELLIS, TripoSF and Focusing do: what
+            lies beside the target costs in "mask" only.
+        depth_beta: depths by `image_smooth_l1` with this beta instead of `image_l1`; TRELLIS takes 1 / (2 resolution).
     Returns:
-        "mask", "depth", "normal": mean absolute differences; "normal_ssim": 1 − SSIM; "normal_lpips". Unweighted scalars.
+        "mask", "depth", "normal": mean differences; "normal_ssim": 1 − SSIM; "normal_lpips". Unweighted scalars.
     Raises:
-        ShapeError, DtypeError, DeviceError: maps that do not fit each other.
-    Source: TRELLIS.2 (arXiv 2512.14692), shape SC-VAE.
+        ShapeError, DtypeError, DeviceError: maps that do not fit each other.   RangeError: depth_beta is not positive.
+    Source: TRELLIS.2 (arXiv 2512.14692), shape SC-VAE; TRELLIS (arXiv 2412.01506), mesh decoder. Differences: `coverage`.
     """
+    over: Over = "image" if coverage is None else "mask"
+    depths, normals = (prediction.depth, target.depth), (prediction.normal, target.normal)
+    if within_target:
+        share = target.mask.detach()
+        depths, normals = (depths[0] * share, depths[1] * share), (normals[0] * share, normals[1] * share)
+    if depth_beta is None:
+        depth = image_l1(*depths, mask=coverage, over=over)
+    else:
+        depth = image_smooth_l1(*depths, beta=depth_beta, mask=coverage, over=over)
     terms = {
-        "mask": image_l1(prediction.mask, target.mask),
-        "depth": image_l1(prediction.depth, target.depth),
-        "normal": image_l1(prediction.normal, target.normal),
-        "normal_ssim": ssim_loss(prediction.normal, target.normal),
+        "mask": image_l1(prediction.mask, target.mask, mask=coverage, over=over),
+        "depth": depth,
+        "normal": image_l1(*normals, mask=coverage, over=over),
+        "normal_ssim": ssim_loss(*normals, mask=coverage, over=over),
     }
     if perceptual is not None:
-        terms["normal_lpips"] = perceptual_loss(prediction.normal, target.normal, perceptual)
+        terms["normal_lpips"] = perceptual_loss(*normals, perceptual, mask=coverage)
     return terms
 
 
-def material_view_terms(prediction: MaterialMaps, target: MaterialMaps, perceptual: Perceptual | None = None) -> dict[str, Tensor]:
+def material_view_terms(
+    prediction: MaterialMaps, target: MaterialMaps, perceptual: Perceptual | None = None, *, coverage: ViewMask | None = None
+) -> dict[str, Tensor]:
     """The published render terms of the material SC-VAE from rendered maps; arguments and errors as `shape_view_terms`.
 
     Returns:
@@ -145,9 +175,10 @@ def material_view_terms(prediction: MaterialMaps, target: MaterialMaps, perceptu
     Source: TRELLIS.2 (arXiv 2512.14692), material SC-VAE; its code compares unlit maps and has no absolute difference.
     """
     terms = {}
+    over: Over = "image" if coverage is None else "mask"
     for name in ("base_color", "surface"):
         seen, wanted = getattr(prediction, name), getattr(target, name)
-        terms[f"{name}_ssim"] = ssim_loss(seen, wanted)
+        terms[f"{name}_ssim"] = ssim_loss(seen, wanted, mask=coverage, over=over)
         if perceptual is not None:
-            terms[f"{name}_lpips"] = perceptual_loss(seen, wanted, perceptual)
+            terms[f"{name}_lpips"] = perceptual_loss(seen, wanted, perceptual, mask=coverage)
     return terms

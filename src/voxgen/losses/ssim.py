@@ -23,13 +23,18 @@ def structural_similarity(image: Tensor, target: Tensor, data_range: float, padd
         data_range: difference between the largest and the smallest value that a pixel can have.
         padding: which windows: "valid" those inside the image, "zero" one for each pixel, with zeros around the image.
     """
+    return similarity_map(image, target, data_range, padding).mean((1, 2, 3))
+
+
+def similarity_map(image: Tensor, target: Tensor, data_range: float, padding: Literal["valid", "zero"]) -> Tensor:
+    """SSIM of each window and channel, (b, c, h, w) or smaller by the window with "valid"; arguments as `structural_similarity`."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     with torch.autocast(image.device.type, enabled=False):  # variances cancel, which half types do not survive
         mu_x, mu_y, xx, yy, xy = _blur((image, target, image * image, target * target, image * target), padding)
         var_x, var_y, covariance = xx - mu_x.square(), yy - mu_y.square(), xy - mu_x * mu_y
         luminance = (2 * mu_x * mu_y + c1) / (mu_x.square() + mu_y.square() + c1)
         structure = (2 * covariance + c2) / (var_x + var_y + c2)
-        return (luminance * structure).mean((1, 2, 3))
+        return luminance * structure
 
 
 def _blur(images: tuple[Tensor, ...], padding: Literal["valid", "zero"]) -> tuple[Tensor, ...]:
