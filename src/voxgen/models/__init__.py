@@ -7,6 +7,7 @@ from ._registry import build as build
 from .direct3d_s2 import SDFRefiner as SDFRefiner
 from .direct3d_s2 import SignRefiner as SignRefiner
 from .direct3d_s2 import SSDiT as SSDiT
+from .latent_flow import LatentFlow as LatentFlow
 from .sc_vae import MATERIAL_LATENTS as MATERIAL_LATENTS
 from .sc_vae import SCVAE as SCVAE
 from .sc_vae import SHAPE_LATENTS as SHAPE_LATENTS
@@ -22,6 +23,10 @@ from .sc_vae import SCDecoder as SCDecoder
 from .sc_vae import SCEncoder as SCEncoder
 from .sc_vae import ShapeContent as ShapeContent
 from .sc_vae import Tiling as Tiling
+from .slat import SLatConfig as SLatConfig
+from .slat import SLatEncoder as SLatEncoder
+from .slat import SLatGaussianDecoder as SLatGaussianDecoder
+from .slat import SLatMeshDecoder as SLatMeshDecoder
 from .sparse_sdf_vae import DecodedSDF as DecodedSDF
 from .sparse_sdf_vae import SDFDecoderConfig as SDFDecoderConfig
 from .sparse_sdf_vae import SDFEncoderConfig as SDFEncoderConfig
@@ -48,6 +53,7 @@ __all__ = [
     "DecoderOutput",
     "EncoderConfig",
     "Latent",
+    "LatentFlow",
     "LatentNormalization",
     "MaterialContent",
     "SCDecoder",
@@ -57,6 +63,10 @@ __all__ = [
     "SDFLatent",
     "SDFRefiner",
     "SDFTargets",
+    "SLatConfig",
+    "SLatEncoder",
+    "SLatGaussianDecoder",
+    "SLatMeshDecoder",
     "SSDiT",
     "ShapeContent",
     "SignRefiner",

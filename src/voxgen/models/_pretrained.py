@@ -26,6 +26,8 @@ KINDS = {
     "sc-vae/encoder": "voxgen.models.sc_vae:SCEncoder",
     "sc-vae/decoder": "voxgen.models.sc_vae:SCDecoder",
     "sparse-sdf-vae": "voxgen.models.sparse_sdf_vae:SparseSDFVAE",
+    "structure-flow": "voxgen.models.structure:StructureFlow",
+    "latent-flow": "voxgen.models.latent_flow:LatentFlow",
     "ss-dit": "voxgen.models.direct3d_s2:SSDiT",
 }
 """Classes that a file may hold, by the word that the file has for them."""
@@ -46,7 +48,8 @@ def save_pretrained(module: nn.Module, path: str | os.PathLike[str], *, overwrit
     The file appears whole or not at all, and is written a tensor at a time.
 
     Args:
-        module: `SCEncoder`, `SCDecoder`, `SCVAE`, `SparseSDFVAE`, `SSDiT`, or another class that voxgen lists.
+        module: `SCEncoder`, `SCDecoder`, `SCVAE`, `SparseSDFVAE`, `SSDiT`, `LatentFlow`, `StructureFlow`, or another class that
+            voxgen lists.
         path: the file; its folder must exist.
         overwrite: False raises where the file exists.
     Raises:

@@ -17,8 +17,11 @@ from voxgen.core.atomic import atomic_write
 from voxgen.core.checks import FLOATS, describe
 from voxgen.core.errors import CheckpointError, DtypeError, FileFormatError, RangeError
 from voxgen.models._registry import build
-from voxgen.models.sc_vae import SCVAE, DecoderConfig, EncoderConfig, SCDecoder, SCEncoder
+from voxgen.models.latent_flow import LatentFlow
+from voxgen.models.sc_vae import SCVAE, EncoderConfig, SCDecoder, SCEncoder
+from voxgen.models.structure import StructureFlow
 
+from ._flow_config import flow_config
 from ._published import links, sc_vae_name
 from ._safetensors import write_safetensors
 from ._source import config_path, open_source, read_config, weights_path
@@ -32,8 +35,11 @@ _CLASSES = {
     "FlexiDualGridVaeDecoder": "trellis2/shape-decoder",
     "SparseUnetVaeEncoder": "trellis2/material-encoder",
     "SparseUnetVaeDecoder": "trellis2/material-decoder",
+    "SLatFlowModel": "trellis2/shape-flow-512",
+    "ElasticSLatFlowModel": "trellis2/shape-flow-512",
+    "SparseStructureFlowModel": "trellis2/structure-flow",
 }
-_IMMATERIAL = ("torso_dtype", "resolution", "block_args")
+_IMMATERIAL = ("torso_dtype", "resolution", "block_args", "checkpoint", "initialization")
 """Fields in which a module may differ from its file: precision, memory, and what computes nothing."""
 
 
@@ -44,7 +50,7 @@ def load_trellis2(module: nn.Module, source: Place | Mapping[str, Place], *, dev
     is written. Files are mapped and read a tensor at a time, so a load holds the module and one tensor.
 
     Args:
-        module: `SCEncoder` or `SCDecoder`; or an `SCVAE`, whose source is then {"encoder": …, "decoder": …}.
+        module: `SCEncoder`, `SCDecoder`, `LatentFlow` or `StructureFlow`; or an `SCVAE`, whose source is then {"encoder": …, "decoder": …}.
         source: a state dict; or a path: NAME.safetensors, or NAME or NAME.json of a published pair, or a .pt file of tensors.
             Where NAME.json lies beside the weights, what it says of the network must be true of the module.
         device: where parameters on the meta device are made; None is the CPU. Others stay where they are.
@@ -73,8 +79,8 @@ def to_trellis2(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str
     """The weights of an encoder or decoder under TRELLIS.2's names and in its layout. Inverse of `load_trellis2`.
 
     Args:
-        module: `SCEncoder` or `SCDecoder`.
-        dtype: of all tensors (the released files are float16 throughout); None keeps the module's.
+        module: `SCEncoder`, `SCDecoder`, `LatentFlow` or `StructureFlow`.
+        dtype: of all tensors (the released autoencoders are float16 throughout, the flows bfloat16); None keeps the module's.
     Returns:
         Tensors without gradient; those that need no conversion share the module's memory.
     Raises:
@@ -119,7 +125,7 @@ def save_trellis2(
     """Write a published pair, NAME.json and NAME.safetensors; the weights are written a tensor at a time and appear whole.
 
     Args:
-        module: `SCEncoder` or `SCDecoder`.
+        module: `SCEncoder`, `SCDecoder`, `LatentFlow` or `StructureFlow`.
         path: NAME, or either file of the pair; its folder must exist.
         dtype: as in `to_trellis2`; float16 is what the released files have.
         published_class: what NAME.json calls the network. None finds it, but for the encoder of shapes: it is the same network as
@@ -151,8 +157,10 @@ def save_trellis2(
 def published_config(module: nn.Module, published_class: str | None = None) -> tuple[str, dict[str, Any]]:
     """Class name and constructor arguments that TRELLIS.2 has for a module, in the order of its files."""
     where = "published_config"
+    if isinstance(module, (LatentFlow, StructureFlow)):
+        return flow_config(module, published_class)
     if not isinstance(module, (SCEncoder, SCDecoder)):
-        raise DtypeError(f"{where}: the module must be an SCEncoder or SCDecoder; got {type(module).__name__}.")
+        raise DtypeError(f"{where}: the module must be one of TRELLIS.2's; got {type(module).__name__}.")
     config = module.config
     encodes = isinstance(config, EncoderConfig)
     shape = published_class == "FlexiDualGridVaeEncoder" if encodes else config.voxel_margin is not None
@@ -196,7 +204,9 @@ def _parts(where: str, module: nn.Module, source: Any) -> list[tuple[nn.Module, 
 def _links(where: str, module: nn.Module) -> list[Link]:
     if isinstance(module, (SCEncoder, SCDecoder)):
         return links(module, sc_vae_name, "trellis2")
-    raise DtypeError(f"{where}: the module must be one of TRELLIS.2's (SCEncoder, SCDecoder, SCVAE); got {type(module).__name__}.")
+    if isinstance(module, (LatentFlow, StructureFlow)):
+        return links(module, str, "trellis2")
+    raise DtypeError(f"{where}: the module must be one of TRELLIS.2's networks (see its docstring); got {type(module).__name__}.")
 
 
 def _registered(where: str, name: str) -> str:
@@ -212,13 +222,19 @@ def _compare_config(where: str, module: nn.Module, place: Any) -> None:
     path = config_path(place)
     name, args = read_config(where, path)
     described = build(_registered(where, name), device="meta", **args)
-    if not isinstance(module, (SCEncoder, SCDecoder)) or type(described) is not type(module):
+    if type(described) is not type(module):
         raise CheckpointError(f"{where}: {path} describes {name}, and the module is a {type(module).__name__}.")
-    theirs, ours = _compared(described.config), _compared(module.config)  # pyright: ignore[reportArgumentType]
+    theirs, ours = _compared(described), _compared(module)
     different = [f"{field}: {theirs[field]} in the file, {ours[field]} in the module" for field in ours if theirs[field] != ours[field]]
     if different:
         raise CheckpointError(f"{where}: {path} describes another network; nothing was loaded.\n  " + "\n  ".join(different))
 
 
-def _compared(config: EncoderConfig | DecoderConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.to_json().items() if name not in _IMMATERIAL}
+def _compared(module: nn.Module) -> dict[str, Any]:
+    if isinstance(module, (SCEncoder, SCDecoder)):
+        values = module.config.to_json()
+    elif isinstance(module, (LatentFlow, StructureFlow)):
+        values = module.description()
+    else:
+        raise DtypeError(f"load_trellis2: the module must be one of TRELLIS.2's; got {type(module).__name__}.")
+    return {name: value for name, value in values.items() if name not in _IMMATERIAL}

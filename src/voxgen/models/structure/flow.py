@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -97,6 +98,23 @@ class StructureFlow(nn.Module):
         self.patch_size = require_int(where, "patch_size", patch_size, 1)
         if resolution % patch_size:
             raise RangeError(f"{where}: patch_size must divide the resolution {resolution}; got {patch_size}.")
+        self._fields = {
+            "resolution": resolution,
+            "in_channels": in_channels,
+            "model_channels": model_channels,
+            "cond_channels": cond_channels,
+            "out_channels": out_channels,
+            "num_blocks": num_blocks,
+            "num_heads": num_heads,
+            "mlp_ratio": mlp_ratio,
+            "patch_size": patch_size,
+            "pe_mode": pe_mode,
+            "share_mod": share_mod,
+            "qk_rms_norm": qk_rms_norm,
+            "qk_rms_norm_cross": qk_rms_norm_cross,
+            "initialization": initialization,
+            "checkpoint": checkpoint,
+        }
         self.in_channels = in_channels
         self.cond_channels = cond_channels
         self.model_channels = model_channels
@@ -126,6 +144,15 @@ class StructureFlow(nn.Module):
             self.register_buffer("pos_emb", self.position_code())
         initialize_flow(self, initialization, model_channels, num_blocks)
         set_torso_dtype(self.blocks, torso_dtype)
+
+    def description(self) -> dict[str, Any]:
+        """The configuration in plain values; `save_pretrained` writes it."""
+        return {**self._fields, "torso_dtype": str(self.torso_dtype).removeprefix("torch.")}
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> StructureFlow:
+        """The inverse of `description`, with fresh weights."""
+        return cls(**{**values, "torso_dtype": getattr(torch, values["torso_dtype"])})
 
     def forward(self, x: Float[Tensor, "b c x y z"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b o x y z"]:
         """Velocity at noisy latents.
