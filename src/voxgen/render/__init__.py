@@ -2,9 +2,12 @@
 
 from voxgen.ops.carve import Carving as Carving
 from voxgen.ops.carve import carve_by_depth as carve_by_depth
+from voxgen.ops.antialias import antialias as antialias
+from voxgen.ops.antialias import opposite_vertices as opposite_vertices
 from voxgen.ops.rasterize import RasterOutput as RasterOutput
 from voxgen.ops.rasterize import interpolate as interpolate
 from voxgen.ops.rasterize import rasterize as rasterize
+from voxgen.ops.rasterize import screen_derivatives as screen_derivatives
 
 from .cameras import camera_for_bounds as camera_for_bounds
 from .cameras import orbit_cameras as orbit_cameras
@@ -40,6 +43,7 @@ __all__ = [
     "Section",
     "Zoom",
     "adaptive_zoom",
+    "antialias",
     "apply_colormap",
     "camera_for_bounds",
     "carve_by_depth",
@@ -47,6 +51,7 @@ __all__ = [
     "in_frustum",
     "inside_cameras",
     "interpolate",
+    "opposite_vertices",
     "orbit_cameras",
     "quasi_uniform_sphere",
     "random_cameras",
@@ -55,6 +60,7 @@ __all__ = [
     "render_mesh",
     "render_scalar",
     "save_png",
+    "screen_derivatives",
     "section_by_visibility",
     "value_range",
 ]
