@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import warnings
@@ -170,8 +171,7 @@ def test_nothing_kept_warns(backend: str) -> None:
 
 
 def _broken(camera: Camera, **fields: Tensor) -> Camera:
-    parts = {"world_to_camera": camera.world_to_camera, "intrinsics": camera.intrinsics} | fields
-    return Camera(**parts, width=camera.width, height=camera.height, near=camera.near, far=camera.far)
+    return dataclasses.replace(camera, **fields)
 
 
 def test_bad_input_is_refused() -> None:
