@@ -12,6 +12,7 @@ from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.layers import (
     DualGridHead,
     EarlyPruningUpsampler,
+    GaussianHead,
     LatentHead,
     LayerNorm32,
     MaterialHead,
@@ -99,6 +100,7 @@ LAYERS = {
     "anchoring": Layer(lambda: SurfaceAnchoringUpsampler(WIDTH, 8), _taught),
     "latent": Layer(lambda: LatentHead(WIDTH, 4), _latent),
     "dual-grid": Layer(lambda: DualGridHead(WIDTH), _dual),
+    "gaussian": Layer(lambda: GaussianHead(WIDTH, 2), _call),
     "material": Layer(lambda: MaterialHead(WIDTH), _call),
 }
 

@@ -9,6 +9,7 @@ from ._anchoring_upsampler import SurfaceAnchoringUpsampler as SurfaceAnchoringU
 from ._child_predictor import ChildPredictor as ChildPredictor
 from ._conv import SparseConv3d as SparseConv3d
 from ._convnext import SparseConvNeXtBlock as SparseConvNeXtBlock
+from ._gaussian_head import GaussianHead as GaussianHead
 from ._heads import DualGridHead as DualGridHead
 from ._heads import DualGridPrediction as DualGridPrediction
 from ._heads import MaterialHead as MaterialHead
@@ -40,6 +41,7 @@ __all__ = [
     "DualGridHead",
     "DualGridPrediction",
     "EarlyPruningUpsampler",
+    "GaussianHead",
     "LatentHead",
     "LayerNorm32",
     "MaterialHead",

@@ -46,13 +46,38 @@ def sdf_vae_name(own: str) -> str:
     return own
 
 
-def links(module: nn.Module, rename: Callable[[str], str], layout: Layout) -> list[Link]:
-    """One link for each tensor of the module: names by a rule, weights of convolutions in the system's layout."""
+_SLAT = (
+    (re.compile(r"(upsample\.\d+)\.norm1\."), r"\1.act_layers.0."),
+    (re.compile(r"(upsample\.\d+)\.conv1\."), r"\1.out_layers.0.conv."),
+    (re.compile(r"(upsample\.\d+)\.norm2\."), r"\1.out_layers.1."),
+    (re.compile(r"(upsample\.\d+)\.conv2\."), r"\1.out_layers.3.conv."),
+    (re.compile(r"(upsample\.\d+)\.skip_connection\."), r"\1.skip_connection.conv."),
+    (re.compile(r"^out_layer\.linear\."), "out_layer."),
+    (re.compile(r"^out_layer\.offset_perturbation"), "offset_perturbation"),
+)
+
+
+def slat_name(own: str) -> str:
+    """Our name of a tensor of an encoder or decoder of structured latents → TRELLIS'."""
+    for pattern, replacement in _SLAT:
+        own = pattern.sub(replacement, own)
+    return own
+
+
+def links(module: nn.Module, rename: Callable[[str], str], layout: Layout, *, pointwise: str | None = None) -> list[Link]:
+    """One link for each tensor of the module: names by a rule, weights of convolutions in the system's layout.
+
+    Args:
+        pointwise: name of the linear layers that are convolutions of one cell in the files.
+    """
     convolutions = {f"{name}.weight": m.key.kernel_size for name, m in module.named_modules() if isinstance(m, SparseConv3d)}
+    linear = {f"{name}.weight" for name, m in module.named_modules() if isinstance(m, nn.Linear) and name.rpartition(".")[2] == pointwise}
     result = []
     for own in module.state_dict():
         if own in convolutions:
             result.append(Link(own, rename(own), layout, convolutions[own]))
+        elif own in linear:
+            result.append(Link(own, rename(own), layout, linear=True))
         else:
             result.append(Link(own, rename(own)))
     return result

@@ -28,20 +28,25 @@ class Link:
         published: its name in the checkpoint.
         layout: how the checkpoint lays out a convolution's weight; None if as it is.
         kernel_size: of that convolution.
+        linear: the module has a convolution of one cell as a linear layer, whose weight is (co, ci).
     """
 
     own: str
     published: str
     layout: Layout | None = None
     kernel_size: tuple[int, int, int] = (1, 1, 1)
+    linear: bool = False
 
     def export(self, tensor: Tensor) -> Tensor:
         """The tensor as the checkpoint has it."""
-        return tensor if self.layout is None else to_layout(tensor, self.layout, self.kernel_size)
+        return tensor if self.layout is None else to_layout(tensor.t() if self.linear else tensor, self.layout, self.kernel_size)
 
     def convert(self, tensor: Tensor) -> Tensor:
         """The checkpoint's tensor as the module has it."""
-        return tensor if self.layout is None else from_layout(tensor, self.layout, self.kernel_size)
+        if self.layout is None:
+            return tensor
+        own = from_layout(tensor, self.layout, self.kernel_size)
+        return own.t() if self.linear else own
 
 
 @dataclass(frozen=True)
