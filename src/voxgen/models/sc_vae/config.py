@@ -11,8 +11,7 @@ import torch
 
 from voxgen.core.checks import describe, require_int
 from voxgen.core.errors import DtypeError, RangeError
-
-TORSO_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+from voxgen.models._trunk import TORSO_DTYPES
 
 BLOCKS = ("SparseConvNeXtBlock3d", "SparseResBlock3d")
 DOWN_BLOCKS = ("SparseResBlockS2C3d", "SparseResBlockDownsample3d")

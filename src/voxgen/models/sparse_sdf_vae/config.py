@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from voxgen.core.checks import describe, require_choice, require_int
-from voxgen.core.errors import DtypeError, RangeError
-from voxgen.models.sc_vae.config import TORSO_DTYPES
+from voxgen.core.checks import require_choice, require_int
+from voxgen.core.errors import RangeError
+from voxgen.models._trunk import TrunkConfig
 
 STEPS = 3
 """Steps between the level of the input and that of the latent."""
@@ -20,53 +19,26 @@ Compat = Literal["direct3d_s2"]
 
 
 @dataclass(frozen=True)
-class LatentLevel:
+class LatentLevel(TrunkConfig):
     """What encoder and decoder have in common.
 
     Args:
         model_channels: width C at the level of the latent, a multiple of 16. The finer levels have C/4, C/8 and C/16.
-        latent_channels: width of the latent.
-        num_blocks: transformer blocks, which attend inside windows; every second one shifts them by half a window.
-        num_heads: heads of the attention; must divide model_channels.
-        window: side of a window in cells of the latent.
-        mlp_ratio: hidden width of a block's feed-forward half over model_channels.
-        torso_dtype: of all matrices and convolutions; norms have float32 parameters and statistics.
-        use_checkpoint: compute the transformer blocks again in the backward pass instead of keeping their results.
+        latent_channels, num_blocks, num_heads, window, mlp_ratio, torso_dtype, use_checkpoint: see `SDFEncoderConfig`.
     Raises:
         RangeError: numbers that make no network.   DtypeError: not numbers.
     """
 
-    model_channels: int = 512
-    latent_channels: int = 16
-    num_blocks: int = 4
-    num_heads: int = 8
-    window: int = 8
-    mlp_ratio: float = 4.0
-    torso_dtype: str = "float32"
-    use_checkpoint: bool = False
-
     def __post_init__(self) -> None:
-        where = type(self).__name__
-        for name in ("model_channels", "latent_channels", "num_heads", "window"):
-            require_int(where, name, getattr(self, name), 1)
-        require_int(where, "num_blocks", self.num_blocks, 0)
+        super().__post_init__()
         if self.model_channels % NARROWING[0]:
-            raise RangeError(f"{where}: model_channels must be a multiple of {NARROWING[0]}; got {self.model_channels}.")
-        if self.model_channels % self.num_heads:
-            raise RangeError(f"{where}: num_heads must divide model_channels; got {self.num_heads} and {self.model_channels}.")
-        if isinstance(self.mlp_ratio, bool) or not isinstance(self.mlp_ratio, (int, float)):
-            raise DtypeError(f"{where}: mlp_ratio must be a number; got {describe(self.mlp_ratio)}.")
-        require_choice(where, "torso_dtype", self.torso_dtype, tuple(TORSO_DTYPES))
+            raise RangeError(f"{type(self).__name__}: model_channels must be a multiple of {NARROWING[0]}; got {self.model_channels}.")
 
     @property
     def finer_channels(self) -> tuple[int, int, int]:
         """Widths of the levels finer than the latent's, fine → coarse."""
         a, b, c = (self.model_channels // n for n in NARROWING)
         return a, b, c
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, from which `type(self)(**values)` makes an equal configuration."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)

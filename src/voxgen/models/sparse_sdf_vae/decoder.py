@@ -15,14 +15,14 @@ from voxgen.core import SparseTensor
 from voxgen.core.checks import require_int
 from voxgen.layers import EarlyPruningUpsampler, set_torso_dtype
 from voxgen.layers._checks import require_width
+from voxgen.models._tiles import Step
+from voxgen.models._trunk import TORSO_DTYPES, window_blocks
 from voxgen.models.sc_vae._blocks import initialize
 from voxgen.models.sc_vae._inputs import require_logits, require_structures
 from voxgen.models.sc_vae._outputs import bar, warn_of_emptied
-from voxgen.models.sc_vae.config import TORSO_DTYPES
 from voxgen.ops.resample import Structure
 
-from ._tiles import Step, decode_tiles
-from ._trunk import window_blocks
+from ._tiles import decode_tiles
 from .blocks import SDFUpBlock
 from .config import STEPS, SDFDecoderConfig
 from .records import DecodedSDF

@@ -11,18 +11,15 @@ from torch import nn
 from voxgen.core import SparseTensor
 from voxgen.layers import DiagonalGaussian, LatentHead, LayerNorm32, set_torso_dtype
 from voxgen.layers._checks import require_width
+from voxgen.models._trunk import LOGVAR_RANGE, TORSO_DTYPES, window_blocks
 from voxgen.models.sc_vae import Encoded
 from voxgen.models.sc_vae._blocks import initialize
-from voxgen.models.sc_vae.config import TORSO_DTYPES
 from voxgen.ops.resample import Structure
 
-from ._trunk import window_blocks
 from .blocks import SDFDownBlock
 from .config import SDFEncoderConfig
 
-__all__ = ["LOGVAR_RANGE", "SparseSDFEncoder"]
-
-LOGVAR_RANGE = (-30.0, 20.0)
+__all__ = ["SparseSDFEncoder"]
 
 
 class SparseSDFEncoder(nn.Module):
