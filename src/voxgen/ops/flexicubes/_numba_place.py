@@ -37,7 +37,7 @@ class Place(torch.autograd.Function):
     ) -> Tensor:
         field = (sdf.contiguous(), positions.contiguous(), _weights(sdf, alpha, 8), _weights(sdf, beta, 12))
         vertices = positions.new_empty(len(cell), 3)
-        _place(corners.index.numpy(), *(t.numpy() for t in field), cell.numpy(), edges.numpy(), vertices.numpy())
+        _place(_arrays(corners, field), cell.numpy(), edges.numpy(), vertices.numpy())
         ctx.corners = corners
         ctx.save_for_backward(*field, cell, edges, vertices)
         return vertices
@@ -51,9 +51,8 @@ class Place(torch.autograd.Function):
         grad_alpha, grad_beta = torch.zeros_like(alpha), torch.zeros_like(beta)
         at_cubes = np.empty((len(runs) - 1, 8, 4), dtype=vertices.numpy().dtype)
         slot = np.full(len(corners.index), -1, np.int32)
-        field = (corners.index.numpy(), sdf.numpy(), positions.numpy(), alpha.numpy(), beta.numpy())
-        upstream = grad.contiguous().numpy()
-        _back(*field, cell.numpy(), edges.numpy(), vertices.numpy(), upstream, runs, slot, at_cubes, grad_alpha.numpy(), grad_beta.numpy())
+        field, upstream = _arrays(corners, (sdf, positions, alpha, beta)), grad.contiguous().numpy()
+        _back(field, edges.numpy(), vertices.numpy(), upstream, cell.numpy(), runs, slot, at_cubes, grad_alpha.numpy(), grad_beta.numpy())
         grad_sdf, grad_positions = torch.empty_like(sdf), torch.empty_like(positions)
         if needs[0] or needs[1]:
             cells = corners.cached("cells", lambda: cells_around(corners))
@@ -65,6 +64,11 @@ class Place(torch.autograd.Function):
 def _weights(like: Tensor, weight: Tensor | None, width: int) -> Tensor:
     """The weights, or no rows, which stand for ones."""
     return like.new_zeros(0, width) if weight is None else weight.contiguous()
+
+
+def _arrays(corners: CubeCorners, field: tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:
+    """Rows of corners of each cell, values and positions of corners, alpha and beta."""
+    return corners.index.numpy(), *(t.detach().numpy() for t in field)
 
 
 @njit(cache=True, nogil=True, inline="always", error_model="numpy")
@@ -81,7 +85,8 @@ def _ends(index, sdf, alpha, cell, e):  # pyright: ignore
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _place(index, sdf, positions, alpha, beta, cells, edges, vertices):  # pyright: ignore
+def _place(field, cells, edges, vertices):  # pyright: ignore
+    index, sdf, positions, alpha, beta = field
     for v in prange(len(cells)):
         cell = cells[v]
         x = y = z = total = sdf.dtype.type(0)
@@ -110,8 +115,9 @@ def _runs(cells):  # pyright: ignore
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _back(index, sdf, positions, alpha, beta, cells, edges, vertices, upstream, runs, slot, at_cubes, grad_alpha, grad_beta):  # pyright: ignore
+def _back(field, edges, vertices, upstream, cells, runs, slot, at_cubes, grad_alpha, grad_beta):  # pyright: ignore
     """Gradients of the weights, and of value and position of each corner by cell. `slot`: the place of each cell in `at_cubes`."""
+    index, sdf, positions, alpha, beta = field
     real = sdf.dtype.type
     for r in prange(len(runs) - 1):
         cell = cells[runs[r]]
@@ -126,7 +132,7 @@ def _back(index, sdf, positions, alpha, beta, cells, edges, vertices, upstream, 
             for e in range(12):
                 if not (edges[v] >> e) & 1:
                     continue
-                p, q, first, second, span, share = _ends(index, sdf, alpha, cell, e)
+                p, q, _, second, span, share = _ends(index, sdf, alpha, cell, e)
                 dx, dy, dz = positions[q, 0] - positions[p, 0], positions[q, 1] - positions[p, 1], positions[q, 2] - positions[p, 2]
                 weight = real(1)
                 if len(beta) > 0:
