@@ -1,9 +1,9 @@
 """Pictures: cameras, rasterisation, shading with glTF materials, maps of numbers, and figures put together from them."""
 
-from voxgen.ops.carve import Carving as Carving
-from voxgen.ops.carve import carve_by_depth as carve_by_depth
 from voxgen.ops.antialias import antialias as antialias
 from voxgen.ops.antialias import opposite_vertices as opposite_vertices
+from voxgen.ops.carve import Carving as Carving
+from voxgen.ops.carve import carve_by_depth as carve_by_depth
 from voxgen.ops.rasterize import RasterOutput as RasterOutput
 from voxgen.ops.rasterize import interpolate as interpolate
 from voxgen.ops.rasterize import rasterize as rasterize
@@ -22,6 +22,8 @@ from .picture import save_png as save_png
 from .random_cameras import inside_cameras as inside_cameras
 from .random_cameras import quasi_uniform_sphere as quasi_uniform_sphere
 from .random_cameras import random_cameras as random_cameras
+from .render_materials import MaterialImages as MaterialImages
+from .render_materials import render_materials as render_materials
 from .render_mesh import render_mesh as render_mesh
 from .render_scalar import render_scalar as render_scalar
 from .render_scalar import value_range as value_range
@@ -36,6 +38,7 @@ __all__ = [
     "Carving",
     "GeometryMaps",
     "Lighting",
+    "MaterialImages",
     "Panel",
     "RasterOutput",
     "RenderOutput",
@@ -57,6 +60,7 @@ __all__ = [
     "random_cameras",
     "rasterize",
     "render_geometry",
+    "render_materials",
     "render_mesh",
     "render_scalar",
     "save_png",
