@@ -8,6 +8,10 @@ from .direct3d_s2 import SDFRefiner as SDFRefiner
 from .direct3d_s2 import SignRefiner as SignRefiner
 from .direct3d_s2 import SSDiT as SSDiT
 from .latent_flow import LatentFlow as LatentFlow
+from .latent_flow import PatchedLatentFlow as PatchedLatentFlow
+from .render_terms import MaterialRenderTerms as MaterialRenderTerms
+from .render_terms import MeshRenderTerms as MeshRenderTerms
+from .render_terms import shape_maps as shape_maps
 from .sc_vae import MATERIAL_LATENTS as MATERIAL_LATENTS
 from .sc_vae import SCVAE as SCVAE
 from .sc_vae import SHAPE_LATENTS as SHAPE_LATENTS
@@ -27,6 +31,15 @@ from .slat import SLatConfig as SLatConfig
 from .slat import SLatEncoder as SLatEncoder
 from .slat import SLatGaussianDecoder as SLatGaussianDecoder
 from .slat import SLatMeshDecoder as SLatMeshDecoder
+from .sparse_flex_vae import DecodedFlex as DecodedFlex
+from .sparse_flex_vae import EmittedFlex as EmittedFlex
+from .sparse_flex_vae import FlexDecoderConfig as FlexDecoderConfig
+from .sparse_flex_vae import FlexEncoderConfig as FlexEncoderConfig
+from .sparse_flex_vae import PointEncoderConfig as PointEncoderConfig
+from .sparse_flex_vae import SparseFlexDecoder as SparseFlexDecoder
+from .sparse_flex_vae import SparseFlexEncoder as SparseFlexEncoder
+from .sparse_flex_vae import SparseFlexVAE as SparseFlexVAE
+from .sparse_flex_vae import occupied_children as occupied_children
 from .sparse_sdf_vae import DecodedSDF as DecodedSDF
 from .sparse_sdf_vae import SDFDecoderConfig as SDFDecoderConfig
 from .sparse_sdf_vae import SDFEncoderConfig as SDFEncoderConfig
@@ -46,16 +59,24 @@ __all__ = [
     "MATERIAL_LATENTS",
     "SCVAE",
     "SHAPE_LATENTS",
+    "DecodedFlex",
     "DecodedMaterials",
     "DecodedSDF",
     "DecodedShape",
     "DecoderConfig",
     "DecoderOutput",
+    "EmittedFlex",
     "EncoderConfig",
+    "FlexDecoderConfig",
+    "FlexEncoderConfig",
     "Latent",
     "LatentFlow",
     "LatentNormalization",
     "MaterialContent",
+    "MaterialRenderTerms",
+    "MeshRenderTerms",
+    "PatchedLatentFlow",
+    "PointEncoderConfig",
     "SCDecoder",
     "SCEncoder",
     "SDFDecoderConfig",
@@ -70,6 +91,9 @@ __all__ = [
     "SSDiT",
     "ShapeContent",
     "SignRefiner",
+    "SparseFlexDecoder",
+    "SparseFlexEncoder",
+    "SparseFlexVAE",
     "SparseSDFDecoder",
     "SparseSDFEncoder",
     "SparseSDFVAE",
@@ -82,6 +106,8 @@ __all__ = [
     "build",
     "load_pretrained",
     "occupied_cells",
+    "occupied_children",
     "save_pretrained",
     "sdf_targets",
+    "shape_maps",
 ]

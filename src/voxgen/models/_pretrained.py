@@ -25,9 +25,11 @@ KINDS = {
     "sc-vae": "voxgen.models.sc_vae:SCVAE",
     "sc-vae/encoder": "voxgen.models.sc_vae:SCEncoder",
     "sc-vae/decoder": "voxgen.models.sc_vae:SCDecoder",
+    "sparse-flex-vae": "voxgen.models.sparse_flex_vae:SparseFlexVAE",
     "sparse-sdf-vae": "voxgen.models.sparse_sdf_vae:SparseSDFVAE",
     "structure-flow": "voxgen.models.structure:StructureFlow",
     "latent-flow": "voxgen.models.latent_flow:LatentFlow",
+    "latent-flow/patched": "voxgen.models.latent_flow:PatchedLatentFlow",
     "ss-dit": "voxgen.models.direct3d_s2:SSDiT",
 }
 """Classes that a file may hold, by the word that the file has for them."""
@@ -48,7 +50,7 @@ def save_pretrained(module: nn.Module, path: str | os.PathLike[str], *, overwrit
     The file appears whole or not at all, and is written a tensor at a time.
 
     Args:
-        module: `SCEncoder`, `SCDecoder`, `SCVAE`, `SparseSDFVAE`, `SSDiT`, `LatentFlow`, `StructureFlow`, or another class that
+        module: `SCEncoder`, `SCDecoder`, `SCVAE`, `SparseFlexVAE`, `SparseSDFVAE`, `SSDiT`, `LatentFlow`, `StructureFlow`, or another class that
             voxgen lists.
         path: the file; its folder must exist.
         overwrite: False raises where the file exists.

@@ -64,6 +64,14 @@ def slat_name(own: str) -> str:
     return own
 
 
+_TIMED_CONVOLUTION = re.compile(r"^((?:input|out)_blocks\.\d+\.conv[12])\.")
+
+
+def latent_flow_name(own: str) -> str:
+    """Our name of a tensor of a flow of structured latents → TRELLIS'."""
+    return _TIMED_CONVOLUTION.sub(r"\1.conv.", own)
+
+
 def links(module: nn.Module, rename: Callable[[str], str], layout: Layout, *, pointwise: str | None = None) -> list[Link]:
     """One link for each tensor of the module: names by a rule, weights of convolutions in the system's layout.
 

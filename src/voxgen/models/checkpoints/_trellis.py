@@ -13,10 +13,11 @@ from voxgen.core.checks import FLOATS, describe
 from voxgen.core.errors import DtypeError, FileFormatError
 from voxgen.layers import GaussianHead
 from voxgen.models._registry import build
+from voxgen.models.latent_flow import PatchedLatentFlow
 from voxgen.models.slat import SLatEncoder, SLatGaussianDecoder, SLatMeshDecoder
 from voxgen.models.structure import StructureDecoder, StructureEncoder, StructureFlow
 
-from ._published import links, slat_name
+from ._published import latent_flow_name, links, slat_name
 from ._source import Completed, config_path, open_source, read_config
 from ._strict import Link, Part, load_strictly
 
@@ -26,6 +27,7 @@ _CLASSES = {
     "SLatEncoder": "trellis/slat-encoder",
     "SLatGaussianDecoder": "trellis/gaussian-decoder",
     "SLatMeshDecoder": "trellis/mesh-decoder",
+    "SLatFlowModel": "trellis/latent-flow",
     "SparseStructureEncoder": "trellis/structure-encoder",
     "SparseStructureDecoder": "trellis/structure-decoder",
     "SparseStructureFlowModel": "trellis/structure-flow",
@@ -36,6 +38,7 @@ _NAMES: dict[type[nn.Module], Callable[[str], str]] = {
     SLatEncoder: slat_name,
     SLatGaussianDecoder: slat_name,
     SLatMeshDecoder: slat_name,
+    PatchedLatentFlow: latent_flow_name,
     StructureEncoder: str,
     StructureDecoder: str,
     StructureFlow: str,
@@ -50,7 +53,8 @@ def load_trellis(module: nn.Module, source: StateDict | str | Path, *, device: t
     structure flow, and `offset_perturbation` of the Gaussian decoder.
 
     Args:
-        module: `SLatEncoder`, `SLatGaussianDecoder`, `SLatMeshDecoder`, `StructureEncoder`, `StructureDecoder` or `StructureFlow`.
+        module: `SLatEncoder`, `SLatGaussianDecoder`, `SLatMeshDecoder`, `PatchedLatentFlow`, `StructureEncoder`,
+            `StructureDecoder` or `StructureFlow`.
         source: a state dict; or a path: NAME.safetensors, or NAME or NAME.json of a published pair, or a .pt file of tensors.
         device: where parameters on the meta device are made; None is the CPU. Others stay where they are.
     The module keeps its dtypes and never shares memory with the source.
@@ -116,7 +120,8 @@ def _links(where: str, module: nn.Module) -> list[Link]:
     if type(module) not in _NAMES:
         names = ", ".join(kind.__name__ for kind in _NAMES)
         raise DtypeError(f"{where}: the module must be one of TRELLIS' ({names}); got {type(module).__name__}.")
-    return links(module, _NAMES[type(module)], "spconv", pointwise="skip_connection")
+    pointwise = None if isinstance(module, PatchedLatentFlow) else "skip_connection"  # which there is a linear layer in the files too
+    return links(module, _NAMES[type(module)], "spconv", pointwise=pointwise)
 
 
 def _derived(module: nn.Module) -> dict[str, Callable[[], Tensor]]:

@@ -2,5 +2,7 @@
 
 from .flow import Attention as Attention
 from .flow import LatentFlow as LatentFlow
+from .patched import PatchedLatentFlow as PatchedLatentFlow
+from .residual import TimedResidualBlock as TimedResidualBlock
 
-__all__ = ["Attention", "LatentFlow"]
+__all__ = ["Attention", "LatentFlow", "PatchedLatentFlow", "TimedResidualBlock"]

@@ -1,4 +1,4 @@
-"""The flows of TRELLIS.2 in the released configurations, and a small one of our own. Fields have the published names."""
+"""The flows of TRELLIS.2, the latent flow of TRELLIS, and a small one of our own. Fields have the published names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from voxgen.models.sc_vae.config import TORSO_DTYPES, torso_name
 from voxgen.models.structure import StructureFlow
 
 from .flow import LatentFlow
+from .patched import PatchedLatentFlow
 
 
 def _flow(dtype: str, torso_dtype: torch.dtype | str | None, use_checkpoint: bool, rope_freq: Any, **fields: Any) -> LatentFlow:
@@ -25,6 +26,26 @@ def _structure_flow(
     if tuple(rope_freq) != (1.0, 10_000.0):
         raise RangeError(f"StructureFlow: rope_freq must be (1, 10000), which the original computes whatever it says; got {rope_freq}.")
     return StructureFlow(torso_dtype=_torso("StructureFlow", dtype, torso_dtype), checkpoint=use_checkpoint, **fields)
+
+
+def _patched(
+    patch_size: int,
+    pe_mode: str,
+    use_fp16: bool | None,
+    torso_dtype: torch.dtype | str | None,
+    use_checkpoint: bool,
+    share_mod: bool,
+    **fields: Any,
+) -> PatchedLatentFlow:
+    where = "PatchedLatentFlow"
+    if patch_size != 2 ** len(fields["io_block_channels"]):
+        raise RangeError(
+            f"{where}: patch_size must be 2 for each stage of io_block_channels; got {patch_size}, {fields['io_block_channels']}."
+        )
+    if pe_mode != "ape" or share_mod:
+        raise RangeError(f"{where}: the original works with pe_mode='ape' and share_mod=False only; got {pe_mode!r}, {share_mod}.")
+    dtype = TORSO_DTYPES[torso_name(where, torso_dtype, use_fp16, "float16")]
+    return PatchedLatentFlow(torso_dtype=dtype, checkpoint=use_checkpoint, **fields)
 
 
 def _torso(where: str, dtype: str, torso_dtype: torch.dtype | str | None) -> torch.dtype:
@@ -74,5 +95,29 @@ small = Recipe(
         "num_blocks": 4,
         "num_heads": 3,
         "dtype": "float32",
+    },
+)
+trellis_latent_flow = Recipe(
+    _patched,
+    {
+        "resolution": 64,
+        "in_channels": 8,
+        "out_channels": 8,
+        "model_channels": 1024,
+        "cond_channels": 1024,
+        "num_blocks": 24,
+        "num_heads": 16,
+        "mlp_ratio": 4.0,
+        "patch_size": 2,
+        "num_io_res_blocks": 2,
+        "io_block_channels": (128,),
+        "use_skip_connection": True,
+        "pe_mode": "ape",
+        "share_mod": False,
+        "qk_rms_norm": True,
+        "qk_rms_norm_cross": False,
+        "use_fp16": None,
+        "torso_dtype": None,
+        "use_checkpoint": False,
     },
 )

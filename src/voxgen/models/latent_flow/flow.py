@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from voxgen.attention import (
     Context,
     DiTBlock,
-    PackedContext,
     RaggedAttention,
     RaggedCrossAttention,
     SpatialSparseAttention,
@@ -20,10 +19,8 @@ from voxgen.attention import (
     WindowAttention,
     absolute_embedding,
     modulation_layer,
-    pack_context,
     rope_phases,
 )
-from voxgen.attention.cross_attention import require_context
 from voxgen.core import SparseTensor
 from voxgen.core.checks import FLOATS, require_choice, require_int, require_same_device, require_tensor
 from voxgen.core.errors import RangeError, ShapeError
@@ -32,6 +29,8 @@ from voxgen.layers._checks import require_width
 from voxgen.models.sc_vae.config import TORSO_DTYPES
 from voxgen.models.structure.flow import PositionCode
 from voxgen.models.structure.initialization import Initialization, initialize_flow
+
+from .condition import packed_condition
 
 __all__ = ["Attention", "LatentFlow"]
 
@@ -189,7 +188,7 @@ class LatentFlow(nn.Module):
         require_width(where, tokens, self.in_channels)
         require_tensor(where, "t", t, (x.grid.batch_size,), FLOATS, hint="One time a sample.")
         require_same_device(where, x=x.feats, t=t, weights=self.input_layer.weight)
-        condition = self._condition(where, x, context)
+        condition = packed_condition(where, x, context, self.cond_channels, self.torso_dtype)
 
         h = self.input_layer(tokens.feats.to(self.input_layer.weight.dtype))
         phases: tuple[Tensor, ...] = ()
@@ -213,14 +212,6 @@ class LatentFlow(nn.Module):
             raise ShapeError(f"{where}: concat_cond must lie on the cells of x; got {more.grid!r} and {x.grid!r}.")
         require_same_device(where, x=x.feats, concat_cond=more.feats)
         return x.with_feats(torch.cat((x.feats, more.feats.to(x.dtype)), 1))
-
-    def _condition(self, where: str, x: SparseTensor, context: Context) -> PackedContext:
-        """Condition tokens as the blocks take them: checked, packed once for all blocks, in their dtype."""
-        samples = x.grid.batch_size
-        require_context(where, context, samples, self.cond_channels)
-        packed = pack_context(context) if samples else PackedContext(x.feats.new_zeros(0, self.cond_channels), x.grid.offsets)
-        require_same_device(where, x=x.feats, context=packed.tokens)
-        return PackedContext(packed.tokens.to(self.torso_dtype), packed.offsets)
 
     @property
     def torso_dtype(self) -> torch.dtype:
