@@ -5,14 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from voxgen.core.checks import FLOATS, require_choice, require_finite, require_same_device, require_tensor
-from voxgen.core.errors import CapacityError, EmptyResultWarning, RangeError
+from voxgen.core.checks import require_choice
+from voxgen.core.errors import EmptyResultWarning
 from voxgen.core.grid import VoxelGrid
-from voxgen.ops._registry import Backend, Call, Op, cpu_only
+from voxgen.ops._registry import Backend, Op, cpu_only
 from voxgen.ops.cube_corners import (
     CubeCorners,
     average_at_corners,
@@ -22,13 +21,15 @@ from voxgen.ops.cube_corners import (
     values_at_cubes,
 )
 
-from ._assemble import assemble
-from ._problem import Problem, Topology
+from ._assemble import Options, assemble
+from ._inputs import FlexInputs, check, reason, run
+from ._slabs import flexicubes_in_slabs
 from ._surface import FlexField, FlexSurface, crossing_deviation
 
 __all__ = [
     "CubeCorners",
     "FlexField",
+    "FlexInputs",
     "FlexSurface",
     "average_at_corners",
     "corner_deviation",
@@ -36,6 +37,7 @@ __all__ = [
     "crossing_deviation",
     "cube_corners",
     "flexicubes",
+    "flexicubes_in_slabs",
     "values_at_cubes",
 ]
 
@@ -47,7 +49,6 @@ OP = Op(
         Backend("reference", "voxgen.ops.flexicubes._reference:extract"),
     ],
 )
-MAX_INDEX = (1 << 31) - 1
 
 
 def flexicubes(
@@ -118,68 +119,12 @@ def flexicubes(
         2
     """
     where = "flexicubes"
-    corners = cube_corners(grid)
-    problem = _checked(where, grid, corners, sdf, positions, alpha, beta, keep, compat is not None)
     if compat is not None:
         require_choice(where, "compat", compat, ("triposf",))
-    if gamma is not None:
-        require_tensor(where, "gamma", gamma, (len(grid),), FLOATS, hint="One weight a cell.")
-        require_same_device(where, grid=grid.coords, gamma=gamma)
-        require_finite(where, "gamma", gamma)
-        if bool((gamma < 0).any()):
-            raise RangeError(f"{where}: gamma must not be negative; its smallest value is {float(gamma.min())}.")
-        gamma = gamma.to(problem.sdf.dtype)
-    call = Call.of(problem.sdf, problem.positions, problem.alpha, problem.beta)
-    found, vertices = OP.run(backend, call, problem)
-    if len(vertices) + len(found.quads) > MAX_INDEX:
-        raise CapacityError(f"{where}: vertices are numbered in int32; got {len(vertices)} and {len(found.quads)} quads. Split the batch.")
+    options = Options(training, compat is not None, compat is not None if keep_unused is None else keep_unused)
+    inputs = FlexInputs(sdf, positions, alpha, beta, gamma)
+    problem = check(where, grid, inputs, keep, strict=compat is not None)
+    found, vertices, products = run(OP, backend, where, problem, inputs.gamma)
     if len(grid) and not len(found.quads):
-        warnings.warn(f"{where}: the surface is empty: {_reason(problem, found)}", EmptyResultWarning, stacklevel=2)
-    keep_unused = compat is not None if keep_unused is None else keep_unused
-    return assemble(problem, found, vertices, gamma, training, compat is not None, keep_unused)
-
-
-def _checked(
-    where: str,
-    grid: VoxelGrid,
-    corners: CubeCorners,
-    sdf: Tensor,
-    positions: Tensor | None,
-    alpha: Tensor | None,
-    beta: Tensor | None,
-    keep: Tensor | None,
-    strict: bool,
-) -> Problem:
-    """Check everything that an engine reads, and bring floats to one dtype."""
-    m, n = len(corners), len(grid)
-    require_tensor(where, "sdf", sdf, (m,), FLOATS, hint="One value a corner, in the order of cube_corners(grid).")
-    if positions is not None:
-        require_tensor(where, "positions", positions, (m, 3), FLOATS, hint="One world position a corner.")
-    for name, weight, width in (("alpha", alpha, 8), ("beta", beta, 12)):
-        if weight is not None:
-            require_tensor(where, name, weight, (n, width), FLOATS)
-    if keep is not None:
-        require_tensor(where, "keep", keep, (n,), (torch.bool,))
-    require_same_device(where, grid=grid.coords, sdf=sdf, positions=positions, alpha=alpha, beta=beta, keep=keep)
-    dtype = torch.float32
-    for name, value in (("sdf", sdf), ("positions", positions), ("alpha", alpha), ("beta", beta)):
-        if value is not None:
-            require_finite(where, name, value)
-            dtype = torch.promote_types(dtype, value.dtype)
-    for name, weight in (("alpha", alpha), ("beta", beta)):
-        if weight is not None and bool((weight <= 0).any()):
-            raise RangeError(f"{where}: {name} must be positive; its smallest value is {float(weight.min())}. Raw channels? Activate them.")
-    placed = grid.frame.to_world(corners.coords[:, 1:].to(dtype)) if positions is None else positions.to(dtype)
-    a, b = (None if w is None else w.to(dtype) for w in (alpha, beta))
-    return Problem(grid, corners, sdf.to(dtype), placed, a, b, keep, strict)
-
-
-def _reason(problem: Problem, found: Topology) -> str:
-    if len(found.cell):
-        return "cells have corners of both signs, but no edge that changes sign has all of its four cells. Are cells missing on one side?"
-    if problem.keep is not None and bool(((found.case != 0) & (found.case != 255)).any()):
-        return "no cell that is kept has corners of both signs."
-    side = "negative (inside)" if bool((problem.sdf < 0).all()) else "positive or 0 (outside)"
-    if bool((problem.sdf < 0).any()) and side.startswith("pos"):
-        return "no cell has corners of both signs."
-    return f"all corners are {side}. A field that begins like this has no surface to learn from; train its values first."
+        warnings.warn(f"{where}: the surface is empty: {reason(problem, found)}", EmptyResultWarning, stacklevel=2)
+    return assemble(grid, found, vertices, products, FlexField(problem.corners.index, problem.sdf, problem.positions), options)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from voxgen.core.aliases import Faces, Offsets, Vertices
 from voxgen.core.batching import unpack
+from voxgen.core.errors import RangeError
 from voxgen.core.frame import UpAxis
 from voxgen.core.mesh import TriMesh
 from voxgen.ops.segment import segment_broadcast, segment_reduce
@@ -37,7 +38,7 @@ class FlexSurface:
         quads: (q, 4) int32 vertices of each quad, counter-clockwise seen from where values are positive.
         vertex_cell: (v,) int32, the cell of each dual vertex; -1 for the centre of a quad.
         vertex_edges: (v,) int16, bit e: the vertex averages the crossing of edge e of its cell; 0 for the centre of a quad.
-        field: what the surface was made from.
+        field: what the surface was made from; None if that was never held as a whole (`flexicubes_in_slabs`).
         up: of the grid's frame.
     """
 
@@ -48,7 +49,7 @@ class FlexSurface:
     quads: Int32[Tensor, "q 4"]
     vertex_cell: Int32[Tensor, " v"]
     vertex_edges: Int16[Tensor, " v"]
-    field: FlexField
+    field: FlexField | None
     up: UpAxis
 
     def __repr__(self) -> str:
@@ -59,7 +60,12 @@ class FlexSurface:
 
         A crossing is the zero of the plain field on its edge, without alpha; it comes once for each cube around the edge.
         Differentiable in the sdf and the positions.
+
+        Raises:
+            RangeError: the surface does not remember its field.
         """
+        if self.field is None:
+            raise RangeError("FlexSurface.crossings: the surface was made in slabs and has no field; use flexicubes() on the whole grid.")
         vertex, edge = incidences(self.vertex_edges)
         cell = self.vertex_cell.long()[vertex]
         field = self.field
