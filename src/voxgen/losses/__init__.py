@@ -3,6 +3,8 @@
 from .dual_grid import crossing_bce as crossing_bce
 from .dual_grid import dual_vertex_mse as dual_vertex_mse
 from .dual_grid import subdivision_bce as subdivision_bce
+from .gaussians import gaussian_opacity as gaussian_opacity
+from .gaussians import gaussian_volume as gaussian_volume
 from .image import Perceptual as Perceptual
 from .image import image_l1 as image_l1
 from .image import image_l2 as image_l2
@@ -46,6 +48,8 @@ __all__ = [
     "crossing_bce",
     "dual_vertex_mse",
     "face_camera",
+    "gaussian_opacity",
+    "gaussian_volume",
     "image_l1",
     "image_l2",
     "image_smooth_l1",
