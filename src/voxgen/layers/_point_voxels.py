@@ -44,8 +44,7 @@ class PointVoxels:
 
 def sort_points(where: str, points: Tensor, offsets: Offsets, grid: VoxelGrid, stray: Stray) -> PointVoxels:
     """Bring points, (p, 3) in world units, into the order of the cells of the grid; equal cells keep the order of points."""
-    sides = torch.tensor(grid.resolution, dtype=points.dtype, device=points.device)
-    place = (grid.frame.to_index(points) / sides).clamp(MARGIN, 1 - MARGIN) * sides
+    place = clamped_places(points, grid)
     cell = place.floor().detach()
     coords = torch.cat([batch_index(offsets, torch.int32)[:, None], cell.int()], 1)
     rows = lookup_cells(grid, coords).long()
@@ -60,6 +59,12 @@ def sort_points(where: str, points: Tensor, offsets: Offsets, grid: VoxelGrid, s
     occupied, counts = rows[kept].unique_consecutive(return_counts=True)
     local = 2 * (place.index_select(0, kept) - cell[kept] - 0.5)
     return PointVoxels(kept, local, occupied, F.pad(counts.cumsum(0), (1, 0)))
+
+
+def clamped_places(points: Tensor, grid: VoxelGrid) -> Tensor:
+    """(p, 3) positions in cells, inside the grid's box."""
+    sides = torch.tensor(grid.resolution, dtype=points.dtype, device=points.device)
+    return (grid.frame.to_index(points) / sides).clamp(MARGIN, 1 - MARGIN) * sides
 
 
 def runs_of_voxels(bounds: Tensor, size: int) -> Iterator[tuple[int, int, Tensor]]:

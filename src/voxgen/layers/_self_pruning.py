@@ -128,16 +128,23 @@ class SelfPruningUpsampler(nn.Module):
         every = Structure.of_mask(x.grid) if structure is None or len(structure.children) != CHILDREN * len(x) else structure
         made = _checkpoint.run(self.checkpoint, self.upsample, x, every)
         logits = self._score(made.feats).index_select(0, every.table.flatten()).view(len(x), CHILDREN)
+        made = Upsampled(made, every, logits)
         if structure is None:
             if mask is None and not prune:
-                return Upsampled(made, every, logits)
+                return made
             scores = logits.detach() if mask is None else mask
             structure = Structure.of_mask(x.grid, scores if scores.dtype == torch.bool else scores >= self.threshold)
-        if len(structure.children) == len(made):
-            return Upsampled(SparseTensor(structure.children, made.feats), structure, logits)
-        rows = every.table.flatten().index_select(0, structure.parent * CHILDREN + structure.slot)
-        return Upsampled(SparseTensor(structure.children, made.feats.index_select(0, rows)), structure, logits)
+        return keep_children(made, structure)
 
     def _score(self, feats: Tensor) -> Tensor:
         """(n, O) → (n,) logits."""
         return torch.cat([_checkpoint.run(self.checkpoint, self.predict, part) for part in feats.split(ROWS)])[:, 0]
+
+
+def keep_children(every: Upsampled, structure: Structure) -> Upsampled:
+    """Of all children of every cell those that a structure on the same cells has."""
+    feats = every.x.feats
+    if len(structure.children) < len(feats):
+        rows = every.structure.table.flatten().index_select(0, structure.parent * CHILDREN + structure.slot)
+        feats = feats.index_select(0, rows)
+    return Upsampled(SparseTensor(structure.children, feats), structure, every.logits)

@@ -50,8 +50,8 @@ def save_pretrained(module: nn.Module, path: str | os.PathLike[str], *, overwrit
     The file appears whole or not at all, and is written a tensor at a time.
 
     Args:
-        module: `SCEncoder`, `SCDecoder`, `SCVAE`, `SparseFlexVAE`, `SparseSDFVAE`, `SSDiT`, `LatentFlow`, `StructureFlow`, or another class that
-            voxgen lists.
+        module: `SCEncoder`, `SCDecoder`, `SCVAE`, `SparseFlexVAE`, `SparseSDFVAE`, `SSDiT`, `LatentFlow`, `StructureFlow`, or
+            another class that voxgen lists.
         path: the file; its folder must exist.
         overwrite: False raises where the file exists.
     Raises:
