@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,8 @@ from .aliases import Offsets
 from .batching import counts_from_offsets, offsets_from_counts
 from .checks import require_int, require_same_device, require_tensor
 from .errors import RangeError, ShapeError
+
+Self = TypeVar("Self", bound="Gaussians")
 
 HARMONICS = (1, 4, 9, 16)
 """Coefficients a channel for spherical harmonics of degree 0, 1, 2, 3."""
@@ -99,18 +102,18 @@ class Gaussians:
     def dtype(self) -> torch.dtype:
         return self.means.dtype
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Gaussians:
+    def to(self: Self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """The same Gaussians on another device, or in another float dtype."""
         floats = {name: getattr(self, name).to(device=device, dtype=dtype) for name in FIELDS}
         return replace(self, **floats, offsets=self.bounds.to(device))
 
-    def select(self, keep: Tensor) -> Gaussians:
+    def select(self: Self, keep: Tensor) -> Self:
         """The kept Gaussians, each in its object; keep is (n,) bool, or (m,) int64 ascending rows. Differentiable."""
         rows = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
         offsets = torch.searchsorted(rows, self.bounds)
         return replace(self, **{name: getattr(self, name).index_select(0, rows) for name in FIELDS}, offsets=offsets)
 
-    def sample(self, index: int) -> Gaussians:
+    def sample(self: Self, index: int) -> Self:
         """Object `index` alone, as a batch of one; views of the same memory."""
         i = require_int("Gaussians.sample", "index", index, 0, self.batch_size - 1)
         start, end = self.bounds[i : i + 2].tolist()
@@ -118,7 +121,7 @@ class Gaussians:
         return replace(self, **{name: getattr(self, name)[start:end] for name in FIELDS}, offsets=bounds)
 
     @staticmethod
-    def batched(items: Sequence[Gaussians]) -> Gaussians:
+    def batched(items: Sequence[Self]) -> Self:
         """Objects behind each other in one batch.
 
         Raises:

@@ -60,7 +60,7 @@ class _Splat(torch.autograd.Function):
         numbers, threads, n = _numbers(view), get_num_threads(), len(means)
         _, _, width, height = view.crop
         spots, depth, box = np.zeros((n, SPOT_SIZE)), np.zeros(n, np.float32), np.zeros((n, 4), np.int32)
-        project(*arrays, numbers, threads, spots, depth, box)
+        project(*arrays, numbers, threads, spots, depth, box)  # pyright: ignore[reportCallIssue] (a star of unknown length)
         seen = np.nonzero((box[:, 1] >= box[:, 0]) & (box[:, 3] >= box[:, 2]))[0]
         order = seen[np.argsort(depth[seen], kind="stable")]
         lists = tile_lists(box, order, -(-width // TILE), -(-height // TILE)) if len(order) else None
@@ -91,5 +91,6 @@ class _Splat(torch.autograd.Function):
         d_spots = np.zeros_like(spots)
         sum_slots(slot_starts(box), d_slots, d_spots, gradients[4].numpy())
         arrays = _arrays(*saved[:4])
-        project_backward(*arrays, numbers, threads, box, d_spots, *_arrays(*gradients[:4]))
+        outputs = _arrays(*gradients[:4])
+        project_backward(*arrays, numbers, threads, box, d_spots, *outputs)  # pyright: ignore[reportCallIssue]
         return *gradients, None
