@@ -12,6 +12,8 @@ from voxgen.ops.rasterize import screen_derivatives as screen_derivatives
 from .cameras import camera_for_bounds as camera_for_bounds
 from .cameras import orbit_cameras as orbit_cameras
 from .colormaps import apply_colormap as apply_colormap
+from .gaussians import GaussianImages as GaussianImages
+from .gaussians import render_gaussians as render_gaussians
 from .geometry import render_geometry as render_geometry
 from .output import GeometryMaps as GeometryMaps
 from .output import RenderOutput as RenderOutput
@@ -36,6 +38,7 @@ from .zoom import adaptive_zoom as adaptive_zoom
 
 __all__ = [
     "Carving",
+    "GaussianImages",
     "GeometryMaps",
     "Lighting",
     "MaterialImages",
@@ -59,6 +62,7 @@ __all__ = [
     "quasi_uniform_sphere",
     "random_cameras",
     "rasterize",
+    "render_gaussians",
     "render_geometry",
     "render_materials",
     "render_mesh",
