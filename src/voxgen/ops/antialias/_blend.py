@@ -29,7 +29,7 @@ def blend(color: Tensor, positions: Tensor, pairs: Tensor, window: Window) -> Te
     distance = forward * ((ua * vb - va * ub) / (wa * vb - wb * va))
     distance = distance + (distance.detach().clamp(0, 1) - distance.detach())  # the gradient passes straight through
     share = forward * (0.5 - distance)
-    flat = color.reshape(-1, color.shape[-1])
+    flat = color.flatten(0, 2)
     change = share[:, None].to(color.dtype) * (flat.index_select(0, other) - flat.index_select(0, pixel))
     target = torch.where(share.detach() > 0, pixel, other)
     return flat.index_add(0, target, change).view(color.shape)
