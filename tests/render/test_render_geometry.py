@@ -10,7 +10,7 @@ from torch import Tensor
 
 from voxgen.core import Camera, TriMesh
 from voxgen.core.errors import DtypeError, MeshError, RangeError, ShapeError
-from voxgen.render import GeometryMaps, orbit_cameras, render_geometry, render_mesh
+from voxgen.render import GeometryMaps, orbit_cameras, random_cameras, render_geometry, render_mesh
 from voxgen.testing.shapes import bowl, box, rotated, sphere, torus
 
 EMPTY = TriMesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int32))
@@ -258,19 +258,19 @@ def test_area_of_a_square_and_its_growth_by_antialias() -> None:
 
 def test_fitting_a_sphere_to_the_masks_of_a_cube() -> None:
     """Outlines carry the gradient: nothing but masks tells the sphere where the cube ends."""
-    camera = around(6, 32)
+    camera = random_cameras(6, width=64, height=64, generator=torch.Generator().manual_seed(0))
     target = render_geometry(rotated(box()), camera).mask
-    ball = sphere(0.35, 3)
+    ball = sphere(0.35, 2)
     vertices = ball.vertices.clone().requires_grad_()
-    optimizer = torch.optim.Adam([vertices], lr=5e-3)
+    optimizer = torch.optim.Adam([vertices], lr=1e-2)
     errors = []
     for _ in range(60):
-        loss = (render_geometry(ball.replace(vertices=vertices), camera).mask - target).abs().mean()
+        loss = (render_geometry(ball.replace(vertices=vertices), camera).mask - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        errors.append(float(loss))
-    assert errors[-1] < 0.25 * errors[0]
+        errors.append(float(loss.detach()))
+    assert errors[-1] < 0.05 * errors[0]
 
 
 @pytest.mark.parametrize(

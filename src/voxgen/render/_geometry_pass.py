@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from voxgen.core import Camera, TriMesh
+from voxgen.ops.antialias import antialias
 from voxgen.ops.rasterize import RasterOutput, rasterize
 
 from .views import enlarged, interpolable
@@ -41,15 +42,17 @@ class GeometryPass:
 
     def __call__(self, mesh: TriMesh, camera: Camera) -> tuple[Tensor, Tensor]:
         """(b, h, w, channels) image and (b, s h, s w) int32 faces of the samples."""
+        with torch.autocast(mesh.device.type, enabled=False):  # half types do not tell neighbouring pixels apart
+            return self._draw(mesh, camera)
+
+    def _draw(self, mesh: TriMesh, camera: Camera) -> tuple[Tensor, Tensor]:
         s = self.supersample
         fine = enlarged(camera, s)
         clip = fine.clip_matrices().to(mesh.vertices)
         positions = mesh.vertices @ clip[:, :, :3].transpose(1, 2) + clip[:, None, :, 3]
-        raster = self._rasterize(positions, mesh.faces, fine.height, fine.width)
+        raster = rasterize(positions, mesh.faces, fine.height, fine.width, max_faces=self.max_faces, backend=self.backend)
         image = self._values(mesh, camera, raster)
         if self.antialias and mesh.num_faces:
-            from voxgen.ops.antialias import antialias
-
             image = antialias(image, raster, positions, mesh.faces)
         if s > 1:
             image = image.reshape(len(camera), camera.height, s, camera.width, s, -1).mean((2, 4))
@@ -58,9 +61,6 @@ class GeometryPass:
             normal = (image[..., 2:5].flatten(1, 2) @ turn).reshape(*image.shape[:3], 3)
             image = torch.cat((image[..., :2], normal, image[..., 5:]), -1)
         return image, raster.face_id
-
-    def _rasterize(self, positions: Tensor, faces: Tensor, height: int, width: int) -> RasterOutput:
-        return rasterize(positions, faces, height, width, backend=self.backend)
 
     def _values(self, mesh: TriMesh, camera: Camera, raster: RasterOutput) -> Tensor:
         """(b, h, w, channels) before blending: the samples that see a face, then background."""

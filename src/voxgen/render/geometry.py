@@ -90,8 +90,8 @@ def render_geometry(
         size = f"{camera.width} × {camera.height} × {supersample}"
         raise RangeError(f"{where}: image size times supersample must be at most {MAX_SIZE}; got {size}.")
     _check_background(where, depth_background, antialias, supersample)
-    batch = _check_meshes(where, meshes, camera, attributes)
-    shown = _check_sample(where, sample, len(batch), len(camera))
+    batch = check_meshes(where, meshes, camera, attributes)
+    shown = check_sample(where, sample, len(batch), len(camera))
     draw = GeometryPass(
         depth, normals, normal_space, face_camera, supersample, antialias, tuple(attributes), depth_background, max_faces, backend
     )
@@ -133,7 +133,7 @@ def _check_background(where: str, value: float, antialias: bool, supersample: in
         )
 
 
-def _check_meshes(where: str, meshes: TriMesh | Sequence[TriMesh], camera: Camera, attributes: Sequence[str]) -> list[TriMesh]:
+def check_meshes(where: str, meshes: TriMesh | Sequence[TriMesh], camera: Camera, attributes: Sequence[str]) -> list[TriMesh]:
     batch = [meshes] if isinstance(meshes, TriMesh) else list(meshes)
     if not batch:
         raise MeshError(f"{where}: meshes must hold at least one mesh; a sample without surface is a mesh without faces.")
@@ -160,7 +160,7 @@ def _check_meshes(where: str, meshes: TriMesh | Sequence[TriMesh], camera: Camer
     return batch
 
 
-def _check_sample(where: str, sample: Tensor | None, meshes: int, views: int) -> Tensor:
+def check_sample(where: str, sample: Tensor | None, meshes: int, views: int) -> Tensor:
     if sample is None:
         if meshes not in (1, views):
             raise ShapeError(f"{where}: {meshes} meshes and {views} views need sample, (v,) int64: which mesh each view shows.")
