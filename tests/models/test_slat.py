@@ -74,6 +74,15 @@ def test_gaussian_decoder_is_the_originals() -> None:
         raw = decoder(z)
     assert_same(raw.feats, arrays["raw"][order], "raw", TOLERANCE)
     assert_same(decoder.out_layer.offset_perturbation, arrays["offset_perturbation"], "offset_perturbation", 1e-6)
+    with torch.no_grad():
+        splats = decoder.splats(z)
+    for sample in range(2):
+        own, rows = splats.sample(sample), order[z.grid.batch == sample]
+        first = 0 if sample == 0 else int((arrays["coords"][:, 0] == 0).sum())
+        place = ((rows - first)[:, None] * 4 + torch.arange(4)).flatten()
+        for key, found in (("xyz", own.means), ("scaling", own.scales), ("rotation", own.rotations), ("features", own.sh)):
+            assert_same(found, arrays[f"{key}_{sample}"][place], key, TOLERANCE)
+        assert_same(own.opacities, arrays[f"opacity_{sample}"][place, 0], "opacity", TOLERANCE)
 
 
 def test_mesh_decoder_is_the_originals() -> None:
@@ -319,6 +328,7 @@ def test_descriptions_make_equal_networks() -> None:
     decoder = SLatGaussianDecoder(config)
     again = SLatGaussianDecoder.from_description(decoder.description())
     assert again.config == config
+    assert again.activation == decoder.activation
 
 
 BAD: list[tuple[Any, type[Exception], str]] = [
@@ -331,7 +341,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: build("trellis/gaussian-decoder", device="meta", representation_config={"voxel_size": 1.0}), RangeError, "voxel_size"),
     (lambda: build("trellis/structure-encoder", norm_type="group"), RangeError, "norm_type"),
     (lambda: SLatEncoder(SLatConfig(16, 4, 7)), RangeError, "even"),
-    (lambda: SLatGaussianDecoder(SLatConfig(16, 4, 15)), ShapeError, "multiple of 14"),
+    (lambda: SLatGaussianDecoder(SLatConfig(16, 4, 15)), ShapeError, "must be 14 for each"),
     (lambda: load_trellis(nn.Linear(2, 2), {}), DtypeError, "one of TRELLIS'"),
     (lambda: to_trellis(nn.Linear(2, 2)), DtypeError, "one of TRELLIS'"),
     (lambda: to_trellis(small("slat-encoder"), torch.int32), DtypeError, "float dtype"),

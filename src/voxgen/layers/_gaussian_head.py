@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from voxgen.core import SparseTensor
 from voxgen.core.errors import RangeError
+from voxgen.core.hammersley import hammersley
 
 from ._checks import require_channels, require_input
 
@@ -61,24 +62,9 @@ class GaussianHead(nn.Module):
         """What `offset_perturbation` holds, float32."""
         if not self.perturb_offset:
             return torch.zeros(self.num_gaussians, 3, device=device)
-        return torch.atanh((2 * _hammersley(self.num_gaussians) - 1) / self.voxel_size).float().to(device)
+        return torch.atanh((2 * hammersley(self.num_gaussians) - 1) / self.voxel_size).float().to(device)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Raw channels at the cells of x."""
         require_input("GaussianHead", x, self.linear.in_features, self.linear.weight)
         return x.with_feats(self.linear(x.feats))
-
-
-def _hammersley(count: int) -> Float[Tensor, "g 3"]:
-    """(i / g, radical inverse of i to base 2, to base 3), float64."""
-    points = [[i / count, _radical_inverse(i, 2), _radical_inverse(i, 3)] for i in range(count)]
-    return torch.tensor(points, dtype=torch.float64, device="cpu")
-
-
-def _radical_inverse(number: int, base: int) -> float:
-    inverse, share = 0.0, 1.0
-    while number:
-        share /= base
-        inverse += share * (number % base)
-        number //= base
-    return inverse

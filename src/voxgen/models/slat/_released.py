@@ -12,6 +12,7 @@ from voxgen.core.errors import DtypeError, RangeError
 from voxgen.layers import GaussianHead
 from voxgen.models._recipe import Recipe
 from voxgen.models.sc_vae.config import torso_name
+from voxgen.representations import GaussianActivation
 
 from .config import SLatConfig
 from .decoders import MESH_CHANNELS, SLatGaussianDecoder, SLatMeshDecoder
@@ -51,9 +52,8 @@ def _encoder(in_channels: int, latent_channels: int, **fields: Any) -> SLatEncod
 def _gaussian_decoder(latent_channels: int, representation_config: Mapping[str, Any], **fields: Any) -> SLatGaussianDecoder:
     where = "SLatGaussianDecoder"
     head = _representation(where, representation_config, GAUSSIANS)
-    out = GaussianHead.WIDTH * require_int(where, "num_gaussians", head["num_gaussians"], 1)
-    config = _config(where, latent_channels, out, **fields)
-    return SLatGaussianDecoder(config, voxel_size=head["voxel_size"], perturb_offset=head["perturb_offset"])
+    activation = GaussianActivation.from_trellis(head)
+    return SLatGaussianDecoder(_config(where, latent_channels, GaussianHead.WIDTH * activation.count, **fields), activation)
 
 
 def _mesh_decoder(latent_channels: int, representation_config: Mapping[str, Any], **fields: Any) -> SLatMeshDecoder:

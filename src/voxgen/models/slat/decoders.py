@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 
@@ -11,6 +13,7 @@ from voxgen.core import SparseTensor
 from voxgen.core.errors import ShapeError
 from voxgen.layers import GaussianHead, LayerNorm32, NearestUpsample
 from voxgen.ops.resample import Structure
+from voxgen.representations import GaussianActivation, GaussianSplats
 
 from .config import SLatConfig
 from .torso import SLatTorso
@@ -22,31 +25,54 @@ MESH_CHANNELS = 101
 
 
 class SLatGaussianDecoder(SLatTorso):
-    """The Gaussian decoder of TRELLIS: latent → raw channels of the Gaussians of each cell.
+    """The Gaussian decoder of TRELLIS: latent → Gaussians of each cell.
 
     Args:
         config: see `SLatConfig`; out_channels is 14 times the Gaussians a cell.
-        voxel_size, perturb_offset: as in `GaussianHead`.
+        activation: how raw channels become Gaussians; None takes TRELLIS' with as many Gaussians as out_channels have.
     Parameters: as `SLatTorso`, and out_layer.linear (C → 14 n), zero at first. Buffer: out_layer.offset_perturbation (n, 3).
     Raises:
-        ShapeError: out_channels that are no multiple of 14.   RangeError: a voxel_size that is not above 1. By `forward`, as
-        `SLatEncoder`.
+        ShapeError: out_channels that are no multiple of 14, or another number than the activation's. By `forward`, as `SLatEncoder`.
     Numerics, batch: as `SLatEncoder`.
-    Source: TRELLIS (arXiv 2412.01506), `SLatGaussianDecoder`; differences: the result is raw; a representation activates it.
+    Source: TRELLIS (arXiv 2412.01506), `SLatGaussianDecoder`; differences: `forward` gives raw channels, which `splats` activates.
     Example:
         >>> decoder = build("trellis/gaussian-decoder", model_channels=48, num_blocks=1, num_heads=4, use_fp16=False)
         >>> decoder(z).channels                                           # z: SparseTensor of 8 channels
         448
+        >>> len(decoder.splats(z)) == 32 * len(z)
+        True
     """
 
-    def __init__(self, config: SLatConfig, *, voxel_size: float = 1.5, perturb_offset: bool = True) -> None:
+    def __init__(self, config: SLatConfig, activation: GaussianActivation | None = None) -> None:
         super().__init__(config)
-        if config.out_channels % GaussianHead.WIDTH:
-            raise ShapeError(f"SLatGaussianDecoder: out_channels must be a multiple of {GaussianHead.WIDTH}; got {config.out_channels}.")
+        count, rest = divmod(config.out_channels, GaussianHead.WIDTH)
+        self.activation = GaussianActivation(max(count, 1)) if activation is None else activation
+        if rest or self.activation.count != count:
+            raise ShapeError(
+                f"SLatGaussianDecoder: out_channels must be {GaussianHead.WIDTH} for each of the activation's {self.activation.count} "
+                f"Gaussians; got {config.out_channels}."
+            )
         self.out_norm = LayerNorm32(config.model_channels, affine=False, eps=1e-5)
-        count = config.out_channels // GaussianHead.WIDTH
-        self.out_layer = GaussianHead(config.model_channels, count, voxel_size=voxel_size, perturb_offset=perturb_offset)
+        self.out_layer = GaussianHead(
+            config.model_channels, count, voxel_size=self.activation.voxel_size, perturb_offset=self.activation.perturb_offset
+        )
         self.finish(self.out_layer.linear)
+
+    def description(self) -> dict[str, Any]:
+        """Configuration and activation in plain values."""
+        return {**super().description(), "activation": dataclasses.asdict(self.activation)}
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> SLatGaussianDecoder:
+        """The inverse of `description`, with fresh weights."""
+        fields = dict(values)
+        activation = GaussianActivation(**fields.pop("activation"))
+        return cls(SLatConfig(**fields), activation)
+
+    def splats(self, z: SparseTensor) -> GaussianSplats:
+        """Latents, not normalised → activated Gaussians: those of cell r are rows r g to r g + g − 1."""
+        raw = self(z)
+        return GaussianSplats.from_features(raw.grid, raw.feats, self.activation, offset_perturbation=self.out_layer.offset_perturbation)
 
     def forward(self, z: SparseTensor) -> SparseTensor:
         """Latents (n cells, in_channels), not normalised → raw channels (n, 14 · Gaussians) on the same cells."""
