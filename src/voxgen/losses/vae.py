@@ -143,7 +143,7 @@ class ShapeVAELoss:
         if self.render is not None:
             if meshes is None or views is None:
                 raise RangeError(f"{where}: with render, meshes and views must be given.")
-            drawn = _require_terms(where, self.render(meshes, views), SHAPE_TERMS)
+            drawn = require_render_terms(where, self.render(meshes, views), SHAPE_TERMS)
             terms |= drawn
             weights |= {name: getattr(self, name) for name in drawn}
         return weighted(where, terms, weights)
@@ -213,7 +213,7 @@ class MaterialVAELoss:
         if self.render is not None:
             if views is None:
                 raise RangeError(f"{where}: with render, views must be given.")
-            terms |= _require_terms(where, self.render(prediction, views), MATERIAL_TERMS)
+            terms |= require_render_terms(where, self.render(prediction, views), MATERIAL_TERMS)
         return weighted(where, terms, {name: getattr(self, name) for name in terms})
 
 
@@ -230,7 +230,7 @@ def require_bounds(where: str, per_sample: bool, bounds: SampleBounds | None) ->
     return bounds if per_sample else None
 
 
-def _require_terms(where: str, terms: Mapping[str, Tensor], known: Sequence[str]) -> dict[str, Tensor]:
+def require_render_terms(where: str, terms: Mapping[str, Tensor], known: Sequence[str]) -> dict[str, Tensor]:
     for name, term in terms.items():
         if name not in known:
             raise RangeError(f"{where}: render must give terms among {', '.join(known)}; got {name!r}.")

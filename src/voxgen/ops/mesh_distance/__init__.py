@@ -11,11 +11,13 @@ from torch import Tensor
 from voxgen.core import TriMesh
 from voxgen.core.aliases import Faces, Points, Vertices
 from voxgen.core.checks import require_finite, require_same_device, require_tensor
+from voxgen.core.errors import MeshError
 from voxgen.ops._registry import Backend, Call, Op, cpu_only, module
 
 from ._closest import closest_points
+from ._oriented import OrientedMesh
 
-__all__ = ["PointDistance", "closest_points", "mesh_distance"]
+__all__ = ["OrientedMesh", "PointDistance", "closest_points", "mesh_distance", "oriented_distance"]
 
 OP = Op(
     "mesh_distance",
@@ -70,3 +72,39 @@ def mesh_distance(points: Points, vertices: Vertices, faces: Faces, *, signed: b
     closest = closest_points(points, vertices[mesh.faces[face].long()])
     distance = (points - closest).norm(dim=1)
     return PointDistance(torch.where(inside, -distance, distance) if signed else distance, closest, face.int())
+
+
+def oriented_distance(points: Points, mesh: TriMesh | OrientedMesh, *, backend: str = "auto") -> Float[Tensor, " p"]:
+    """Distance to a mesh, negative behind it: where the mesh is nearest, its normal points away from the point.
+
+    Other than `mesh_distance(signed=True)` it needs no inside, so it has a meaning around open meshes, whose faces must be wound
+    consistently. Around closed meshes wound outwards both agree.
+
+    Args:
+        points: (p, 3) float32 or float64, anywhere.
+        mesh: in the same frame, at least one face with an area; or an `OrientedMesh`, made once for many calls.
+        backend: see docs/backends.md.
+    Returns:
+        (p,) of the dtype of points, world units, on their device. Not differentiable.
+    Raises:
+        ShapeError, DtypeError, DeviceError, RangeError: points of a wrong kind.   MeshError: as `mesh_distance`, or no face has an area.
+    Source: J. A. Bærentzen and H. Aanæs, Signed distance computation using the angle weighted pseudonormal (2005).
+    Numerics: float64; faces that are given twice count once.
+    Example:
+        >>> from voxgen.testing.shapes import wavy_sheet
+        >>> oriented_distance(torch.tensor([[0.0, 0.0, 0.4], [0.0, 0.0, -0.4]]), wavy_sheet()).sign()
+        tensor([ 1., -1.])
+    """
+    where = "oriented_distance"
+    require_tensor(where, "points", points, ("p", 3), (torch.float32, torch.float64))
+    require_finite(where, "points", points)
+    prepared = OrientedMesh.of(mesh.validate(where)) if isinstance(mesh, TriMesh) else mesh
+    if len(prepared.faces) == 0:
+        raise MeshError(f"{where}: mesh must have a face with an area; it has none.")
+    if len(points) == 0:
+        return points.new_zeros(0)
+    place = points.detach().double()
+    found = mesh_distance(place, prepared.vertices, prepared.faces, backend=backend)
+    side = prepared.normal_at(found.face.long(), found.closest)
+    behind = ((place - found.closest) * side).sum(1) < 0
+    return torch.where(behind, -found.distance, found.distance).to(points.dtype)
