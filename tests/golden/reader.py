@@ -16,6 +16,13 @@ from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts 
 FOLDER = Path(__file__).parent
 
 
+def published_keys(name: str) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Name, shape and dtype of every tensor of a released file."""
+    lines = (FOLDER / "keys" / f"{name}.tsv").read_text().splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return {key: (tuple(int(n) for n in shape.split(",")), getattr(torch, dtype)) for key, shape, dtype in rows}
+
+
 @dataclass(frozen=True)
 class Golden:
     """One golden file.

@@ -64,6 +64,21 @@ def slat_name(own: str) -> str:
     return own
 
 
+_FLEX_VAE = (
+    (re.compile(r"^points\."), "local_pc_encoder."),
+    (re.compile(r"^encoder\.out_layer\.linear\."), "encoder.out_layer."),
+    (re.compile(r"(upsample\.\d+)\.predict\."), r"\1.pruning_head.mlp."),
+    (re.compile(r"(upsample\.\d+)\.upsample\."), r"\1."),
+)
+
+
+def flex_vae_name(own: str) -> str:
+    """Our name of a tensor of the SparseFlex autoencoder → TripoSF's, whose upsampling blocks are TRELLIS'."""
+    for pattern, replacement in _FLEX_VAE:
+        own = pattern.sub(replacement, own)
+    return slat_name(own)
+
+
 _TIMED_CONVOLUTION = re.compile(r"^((?:input|out)_blocks\.\d+\.conv[12])\.")
 
 

@@ -122,6 +122,19 @@ class Completed:
         return self._added if name in self._added.names() else self._source
 
 
+class Section:
+    """The tensors of a source whose names begin in one way; the others are not looked at."""
+
+    def __init__(self, source: Source, prefix: str) -> None:
+        self.label = source.label
+        self._source = source
+        self._prefix = prefix
+        self.shape, self.dtype, self.read = source.shape, source.dtype, source.read
+
+    def names(self) -> list[str]:
+        return [name for name in self._source.names() if name.startswith(self._prefix)]
+
+
 @contextmanager
 def open_source(where: str, source: Any, entry: str | None = None) -> Iterator[Source]:
     """A dict of tensors as it is, or the file at a path; of either, the state dict under `entry` where there is one.
