@@ -12,6 +12,7 @@ from voxgen.ops.rasterize import screen_derivatives as screen_derivatives
 from .cameras import camera_for_bounds as camera_for_bounds
 from .cameras import orbit_cameras as orbit_cameras
 from .colormaps import apply_colormap as apply_colormap
+from .cull_voxels import cull_voxels as cull_voxels
 from .gaussians import GaussianImages as GaussianImages
 from .gaussians import render_gaussians as render_gaussians
 from .geometry import render_geometry as render_geometry
@@ -33,6 +34,8 @@ from .section import Section as Section
 from .section import in_frustum as in_frustum
 from .section import section_by_visibility as section_by_visibility
 from .shading import Lighting as Lighting
+from .view_tiling import Tile as Tile
+from .view_tiling import ViewTiling as ViewTiling
 from .zoom import Zoom as Zoom
 from .zoom import adaptive_zoom as adaptive_zoom
 
@@ -47,6 +50,8 @@ __all__ = [
     "RenderOutput",
     "ScaleBar",
     "Section",
+    "Tile",
+    "ViewTiling",
     "Zoom",
     "adaptive_zoom",
     "antialias",
@@ -54,6 +59,7 @@ __all__ = [
     "camera_for_bounds",
     "carve_by_depth",
     "compose_figure",
+    "cull_voxels",
     "in_frustum",
     "inside_cameras",
     "interpolate",
