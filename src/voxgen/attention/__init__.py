@@ -13,6 +13,9 @@ from .dit_block import Modulation as Modulation
 from .dit_block import modulation_layer as modulation_layer
 from .feed_forward import FeedForward as FeedForward
 from .full_attention import full_attention as full_attention
+from .mask_generator import MaskGenerator as MaskGenerator
+from .mask_generator import MaskPrediction as MaskPrediction
+from .mask_generator import mask_targets as mask_targets
 from .packed_context import PackedContext as PackedContext
 from .packed_context import pack_context as pack_context
 from .position import absolute_embedding as absolute_embedding
@@ -37,6 +40,8 @@ __all__ = [
     "CrossAttention",
     "DiTBlock",
     "FeedForward",
+    "MaskGenerator",
+    "MaskPrediction",
     "Modulation",
     "MultiHeadRMSNorm",
     "PackedContext",
@@ -54,6 +59,7 @@ __all__ = [
     "apply_rope",
     "full_attention",
     "grid_positions",
+    "mask_targets",
     "modulation_layer",
     "pack_context",
     "rope_phases",
