@@ -34,10 +34,36 @@ def test_the_asset_is_as_hard_as_it_says() -> None:
 
 
 def test_demo_writes_all_it_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--out", str(tmp_path), "--resolutions", "16", "32", "--size", "96", "--texture-size", "1024", "--samples", "5000"]) == 0
+    assert (
+        main(
+            [
+                "--out",
+                str(tmp_path),
+                "--resolutions",
+                "16",
+                "32",
+                "--size",
+                "96",
+                "--texture-size",
+                "1024",
+                "--samples",
+                "5000",
+                "--train-seconds",
+                "2",
+                "--train-resolution",
+                "16",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "resolution" in said
     assert "F-score" in said
+    assert "SparseFlex" in said
+    assert "SparseSDF" in said
+    assert "latent tokens" in said
+    for kind in ("sparseflex", "sparsesdf"):
+        assert load_mesh(tmp_path / f"{kind}_32.glb").num_faces > 500
     assert (tmp_path / "demo.png").stat().st_size > 5000
     for resolution in (16, 32):
         assert OVoxel.load(tmp_path / f"ovoxel_{resolution}.vxz").resolution == (resolution,) * 3
@@ -46,7 +72,7 @@ def test_demo_writes_all_it_promises(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_demo_takes_the_users_file_and_names_a_bad_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_mesh(shapes.bowl(), tmp_path / "bowl.ply")
-    small = ["--out", str(tmp_path / "out"), "--resolutions", "16", "--size", "48", "--samples", "1000"]
+    small = ["--out", str(tmp_path / "out"), "--resolutions", "16", "--size", "48", "--samples", "1000", "--train-seconds", "0"]
     assert main([str(tmp_path / "bowl.ply"), *small]) == 0
     assert "bowl.ply" in capsys.readouterr().out
     assert main([str(tmp_path / "nothing.ply"), *small]) == 2
@@ -73,6 +99,7 @@ def test_selftest_reports_each_backend(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda p: p.stem)
-def test_examples_run_at_their_smallest(script: Path, tmp_path: Path) -> None:
+def test_examples_run_at_their_smallest(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(script.parent)  # as when it is started
     result = runpy.run_path(str(script))["main"](["--smallest", "--out", str(tmp_path)])
     assert result, "an example returns its numbers"
