@@ -19,9 +19,8 @@ from torch.nn.functional import normalize
 from voxgen.core import Camera, Frame, VoxelGrid
 from voxgen.core.errors import DtypeError, FileFormatError, FrameError, RangeError, ShapeError
 from voxgen.losses import gaussian_opacity, gaussian_volume
-from voxgen.render.gaussians import render_gaussians
-from voxgen.representations import OVoxel
-from voxgen.representations.gaussians import GaussianActivation, GaussianSplats
+from voxgen.render import render_gaussians
+from voxgen.representations import GaussianActivation, GaussianSplats, OVoxel
 from voxgen.testing.shapes import sphere
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -112,12 +111,12 @@ class TestActivation:
         feats = torch.randn(3, 28, dtype=torch.float64, requires_grad=True)
         splats = GaussianSplats.from_features(grid, feats, GaussianActivation(2))
         assert splats.bounds.tolist() == [0, 2, 2, 6, 6]
-        assert torch.autograd.gradcheck(
-            lambda f: tuple(
-                getattr(GaussianSplats.from_features(grid, f, GaussianActivation(2)), k) for k in ("means", "rotations", "scales")
-            ),
-            feats,
-        )
+
+        def activated(f: Tensor) -> tuple[Tensor, ...]:
+            found = GaussianSplats.from_features(grid, f, GaussianActivation(2))
+            return found.means, found.rotations, found.scales, found.opacities
+
+        assert torch.autograd.gradcheck(activated, feats)
         empty = VoxelGrid.from_sorted(coords[:0], resolution=8, batch_size=2)
         assert len(GaussianSplats.from_features(empty, torch.zeros(0, 28), GaussianActivation(2))) == 0
 

@@ -41,8 +41,8 @@ def cull_voxels(
         grid: (n cells) in the world frame of the camera.
         camera: one view.
         crop: (x0, y0, w, h) as in `render_gaussians`; None is the whole image.
-        largest_scale: bound on activated scales, world units. `GaussianActivation(largest_scale=...)` guarantees one, in cells; without a cap,
-            measure it.
+        largest_scale: bound on activated scales, world units. `GaussianActivation(largest_scale=...)` guarantees one, in cells; without
+            a cap, measure it.
         voxel_size: how far centres go, as in `GaussianActivation`: at most half of it, in cells, along each axis.
         preset: as in `render_gaussians`; its blur, near, and clamp count.
         sample: the object that the view shows: cells of others are dropped. None: all are looked at.
@@ -62,7 +62,7 @@ def cull_voxels(
     require_same_device(where, grid=grid.coords, camera=camera.world_to_camera)
     if not 0 <= largest_scale < math.inf or not voxel_size >= 0 or not margin >= 0:
         raise RangeError(
-            f"{where}: largest_scale must be finite, and it, voxel_size and margin not negative; got {largest_scale}, {voxel_size}, {margin}."
+            f"{where}: largest_scale must be finite, and it, voxel_size and margin not negative; got {(largest_scale, voxel_size, margin)}."
         )
     view = View.of(camera, 0, window, constants)
     centres = grid.frame.centers(grid.cells, torch.float64) @ view.rotation.detach().T + view.translation.detach()

@@ -34,7 +34,7 @@ class Tile(NamedTuple):
 
     def cut(self, image: Tensor, dim: int = 1) -> Tensor:
         """The tile of an image whose rows lie along `dim` and whose columns along the next axis; a view."""
-        return image.narrow(dim, self.top, self.height).narrow(dim + 1 if dim >= 0 else dim + 1 or image.ndim, self.left, self.width)
+        return image.narrow(dim, self.top, self.height).narrow(dim + 1, self.left, self.width)
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ class ViewTiling:
 
         Args:
             generator: of random numbers, on the CPU; None is torch's own.
-            foreground: (h, w) mask or alpha of the image; tiles are drawn in proportion to it then, those with less than 1 % never. None, or
-                nothing in any tile: uniformly.
+            foreground: (h, w) mask or alpha of the image; tiles are drawn in proportion to it then, those with less than 1 % never. None,
+                or nothing in any tile: uniformly.
         """
         weight = torch.ones(len(self), dtype=torch.float64)
         if foreground is not None:
@@ -183,7 +183,9 @@ class ViewTiling:
         for i, (part, tile) in enumerate(zip(parts, self.tiles, strict=True)):
             require_tensor(where, f"parts[{i}]", part, None, FLOATS)
             if not 0 <= dim < part.ndim - 1 or tuple(part.shape[dim : dim + 2]) != (tile.height, tile.width):
-                raise ShapeError(f"{where}: parts[{i}] must have {tile.height} rows along axis {dim}, {tile.width} columns after it; got {describe(part)}.")
+                raise ShapeError(
+                    f"{where}: parts[{i}] must have {tile.height} rows along axis {dim}, then {tile.width} columns; got {describe(part)}."
+                )
         weights = self._blend_weights() if blend else self._own_weights()
         total: Tensor | None = None
         tail = (1,) * (parts[0].ndim - dim - 2)
@@ -205,8 +207,8 @@ class ViewTiling:
     def accumulate(self, shared: Tensor | Sequence[Tensor], loss: Callable[..., Tensor], *, tiles: Sequence[int] | None = None) -> Tensor:
         """One backward pass for many tiles: what comes before the tiles (`shared`) is run once, what comes after is freed tile by tile.
 
-        For each tile `loss(index, *shared)` is computed on detached copies, and its gradient added to theirs at once; at the end the sum goes
-        backward through what made `shared`. Memory is that of the shared part plus one tile; the gradient is that of the sum of the losses.
+        For each tile `loss(index, *shared)` is computed on detached copies, and its gradient added to theirs at once; at the end the sum
+        goes backward through what made `shared`. Memory is that of the shared part plus one tile; the gradient is that of the sum of the losses.
 
         Args:
             shared: tensors that require a gradient, such as the output of a network's trunk.
