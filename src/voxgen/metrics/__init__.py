@@ -4,6 +4,8 @@ from voxgen.ops.mesh_edges import sharp_edges as sharp_edges
 from voxgen.ops.sample_surface import SurfaceSamples as SurfaceSamples
 from voxgen.ops.sample_surface import sample_surface as sample_surface
 
+from .floor import SamplingFloor as SamplingFloor
+from .floor import sampling_floor as sampling_floor
 from .image import normal_psnr as normal_psnr
 from .image import psnr as psnr
 from .image import ssim as ssim
@@ -32,6 +34,7 @@ __all__ = [
     "MeshDistance",
     "MeshReport",
     "NormalConsistency",
+    "SamplingFloor",
     "SharpEdgeDeviation",
     "SurfaceComparison",
     "SurfaceSamples",
@@ -44,6 +47,7 @@ __all__ = [
     "normal_psnr",
     "psnr",
     "sample_surface",
+    "sampling_floor",
     "sharp_edge_deviation",
     "sharp_edges",
     "ssim",
