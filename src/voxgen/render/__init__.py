@@ -6,13 +6,16 @@ from voxgen.ops.carve import Carving as Carving
 from voxgen.ops.carve import carve_by_depth as carve_by_depth
 from voxgen.ops.rasterize import RasterOutput as RasterOutput
 from voxgen.ops.rasterize import interpolate as interpolate
+from voxgen.ops.rasterize import interpolate_derivatives as interpolate_derivatives
 from voxgen.ops.rasterize import rasterize as rasterize
 from voxgen.ops.rasterize import screen_derivatives as screen_derivatives
+from voxgen.ops.texture import texture as texture
 
 from .cameras import camera_for_bounds as camera_for_bounds
 from .cameras import orbit_cameras as orbit_cameras
 from .colormaps import apply_colormap as apply_colormap
 from .cull_voxels import cull_voxels as cull_voxels
+from .environment import EnvironmentLight as EnvironmentLight
 from .gaussians import GaussianImages as GaussianImages
 from .gaussians import render_gaussians as render_gaussians
 from .geometry import render_geometry as render_geometry
@@ -41,6 +44,7 @@ from .zoom import adaptive_zoom as adaptive_zoom
 
 __all__ = [
     "Carving",
+    "EnvironmentLight",
     "GaussianImages",
     "GeometryMaps",
     "Lighting",
@@ -63,6 +67,7 @@ __all__ = [
     "in_frustum",
     "inside_cameras",
     "interpolate",
+    "interpolate_derivatives",
     "opposite_vertices",
     "orbit_cameras",
     "quasi_uniform_sphere",
@@ -76,5 +81,6 @@ __all__ = [
     "save_png",
     "screen_derivatives",
     "section_by_visibility",
+    "texture",
     "value_range",
 ]

@@ -20,12 +20,23 @@ from ._barycentrics import screen_derivatives_at as screen_derivatives_at
 from ._barycentrics import take_rows as take_rows
 from ._barycentrics import to_screen as to_screen
 from ._interpolate import interpolate as interpolate
+from ._interpolate import interpolate_derivatives as interpolate_derivatives
 from ._nearest import nearest_faces
 from ._output import RasterOutput as RasterOutput
 from ._query import Query
 from ._query import Window as Window
 
-__all__ = ["RasterOutput", "Window", "interpolate", "rasterize", "screen_derivatives", "screen_derivatives_at", "take_rows", "to_screen"]
+__all__ = [
+    "RasterOutput",
+    "Window",
+    "interpolate",
+    "interpolate_derivatives",
+    "rasterize",
+    "screen_derivatives",
+    "screen_derivatives_at",
+    "take_rows",
+    "to_screen",
+]
 
 OP = Op(
     "rasterize",

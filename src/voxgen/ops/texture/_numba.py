@@ -12,9 +12,10 @@ from torch import Tensor
 from ._pyramid import TexturePyramid
 
 
-def sample(pyramid: TexturePyramid, uv: Tensor, level: Tensor, wrap: Tensor, nearest: bool) -> Tensor:
+def sample(pyramid: TexturePyramid, uv: Tensor, level: Tensor, wrap: Tensor, nearest: bool, v_up: bool = True) -> Tensor:
     """See `voxgen.ops.texture._reference.sample`."""
-    points = uv.detach().double().contiguous().numpy()
+    place = uv.detach().double()
+    points = (place if v_up else place * place.new_tensor((1.0, -1.0)) + place.new_tensor((0.0, 1.0))).contiguous().numpy()
     last = len(pyramid.levels) - 1
     position = level.double().nan_to_num(0.0).clamp(0, last).numpy()
     codes = wrap.contiguous().numpy()
@@ -50,9 +51,11 @@ def _add_level(texels, height, width, channels, decode, first, uv, position, lev
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def wrapped(index, size, code):
-    """Index of a texel along one axis after wrapping: 0 repeat, 1 clamp, 2 mirror."""
+    """Index of a texel along one axis after wrapping: 0 repeat, 1 clamp, 2 mirror, 3 none (-1 outside)."""
     if 0 <= index < size:
         return index
+    if code == 3:
+        return -1
     if code == 0:
         return index % size
     if code == 1:
@@ -74,6 +77,8 @@ def add_lookup(texels, at, height, width, channels, decode, first, u, v, wrap_u,
     if nearest:
         column = wrapped(math.floor(x), width, wrap_u)
         row = wrapped(math.floor(y), height, wrap_v)
+        if column < 0 or row < 0:
+            return
         texel = at + (row * width + column) * channels
         for c in range(channels):
             out[place + c] += share * _value(texels[texel + c], decode, first, c)
@@ -84,6 +89,14 @@ def add_lookup(texels, at, height, width, channels, decode, first, u, v, wrap_u,
     w00, w01, w10, w11 = above * (1 - right_share), above * right_share, below * (1 - right_share), below * right_share
     column0, column1 = wrapped(left, width, wrap_u), wrapped(left + 1, width, wrap_u)
     row0, row1 = wrapped(top, height, wrap_v), wrapped(top + 1, height, wrap_v)
+    if column0 < 0:
+        column0, w00, w10 = 0, 0.0, 0.0
+    if column1 < 0:
+        column1, w01, w11 = 0, 0.0, 0.0
+    if row0 < 0:
+        row0, w00, w01 = 0, 0.0, 0.0
+    if row1 < 0:
+        row1, w10, w11 = 0, 0.0, 0.0
     i00, i01 = at + (row0 * width + column0) * channels, at + (row0 * width + column1) * channels
     i10, i11 = at + (row1 * width + column0) * channels, at + (row1 * width + column1) * channels
     for c in range(channels):

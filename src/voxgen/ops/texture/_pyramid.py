@@ -13,6 +13,8 @@ from voxgen.core.checks import require_choice, require_tensor
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
 from voxgen.core.material import srgb_to_linear
 
+ZERO = 3
+"""Code of the rule that texels outside are 0, beside those of `WRAP_CODES`; for both axes or none."""
 STRIP = 1 << 18
 """Texels of the image that are decoded at a time."""
 
@@ -41,7 +43,10 @@ class TexturePyramid:
 
     def texels(self, level: int, rows: Tensor, columns: Tensor) -> Tensor:
         """(n, c) decoded texels of a level; a uint8 level 0 is never decoded as a whole."""
-        found = self.levels[level][rows, columns]
+        image = self.levels[level]
+        if image.requires_grad:  # `image[rows, columns]` has a backward pass that adds in no fixed order
+            return image.flatten(0, 1).index_select(0, rows * image.shape[1] + columns)
+        found = image[rows, columns]
         if self.decode is None or found.dtype != torch.uint8:
             return found
         return self.decode[torch.arange(self.channels, device=found.device), found.long()]
@@ -105,6 +110,18 @@ def make_pyramid(where: str, image: Tensor, encoded: Sequence[bool], cutoff: flo
         levels.append(reduced)
         reduced = _halve(reduced)
     return TexturePyramid(tuple(levels), decode, cutoff)
+
+
+def reduced_levels(images: Tensor, last: int | None) -> list[Tensor]:
+    """(..., h, w, c) images and their reduced levels, down to one texel or level `last`. Differentiable."""
+    outer, (height, width, channels) = images.shape[:-3], images.shape[-3:]
+    level = images.reshape(-1, height, width, channels).permute(1, 2, 0, 3).reshape(height, width, -1)
+    levels = [images]
+    while level.shape[:2] != (1, 1) and (last is None or len(levels) <= last):
+        level = _halve(level)
+        rows, columns = level.shape[:2]
+        levels.append(level.view(rows, columns, -1, channels).permute(2, 0, 1, 3).reshape(*outer, rows, columns, channels))
+    return levels
 
 
 def _halve(image: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from voxgen.core.material import Wrap
-from voxgen.ops.texture import build_pyramid, sample_texture
+from voxgen.ops.texture import build_pyramid, sample_texture, texture
 
 from . import Case
 
@@ -50,7 +50,24 @@ def cases(dtype: torch.dtype) -> list[Case]:
     for wrap in WRAPS:
         for kind in ("linear", "nearest"):
             add(f"{wrap[0]}-{wrap[1]}-{kind}", floats(6, 10, 3), wrap=wrap, filter=kind)
+    for kind in ("nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear"):
+        for boundary in ("wrap", "clamp", "zero", "cube"):
+            made.append(_images(f"images-{boundary}-{kind}", g, dtype, kind, boundary))
     return made
+
+
+def _images(name: str, g: torch.Generator, dtype: torch.dtype, kind: str, boundary: str) -> Case:
+    """Two images of texture coordinates, each with its texture; a level of its own where the filter has levels."""
+    cube = boundary == "cube"
+    tex = torch.rand((2, 6, 5, 5, 3) if cube else (2, 7, 12, 3), generator=g, dtype=torch.float64).to(dtype)
+    uv = (torch.rand((2, 6, 8, 3 if cube else 2), generator=g, dtype=torch.float64) * 4 - 2).to(dtype)
+    level = (torch.rand((2, 6, 8), generator=g, dtype=torch.float64) * 6 - 1).to(dtype)
+    return Case(name, {"tex": tex, "uv": uv, "level": level}, partial(_run_images, kind=kind, boundary=boundary))
+
+
+def _run_images(backend: str, inputs: Mapping[str, Tensor], *, kind: str, boundary: str) -> Mapping[str, Tensor]:
+    level = inputs["level"] if "mipmap" in kind else None
+    return {"values": texture(inputs["tex"], inputs["uv"], level=level, filter=kind, boundary=boundary, backend=backend)}
 
 
 def _run(backend: str, inputs: Mapping[str, Tensor], *, pyramid: dict[str, Any], sampling: dict[str, Any]) -> Mapping[str, Tensor]:
