@@ -9,6 +9,7 @@ from .direct3d_s2 import SignRefiner as SignRefiner
 from .direct3d_s2 import SSDiT as SSDiT
 from .latent_flow import LatentFlow as LatentFlow
 from .latent_flow import PatchedLatentFlow as PatchedLatentFlow
+from .pipelines import Trellis2Pipeline as Trellis2Pipeline
 from .render_terms import MaterialRenderTerms as MaterialRenderTerms
 from .render_terms import MeshRenderTerms as MeshRenderTerms
 from .render_terms import shape_maps as shape_maps
@@ -102,6 +103,7 @@ __all__ = [
     "StructureFlow",
     "StructureVAE",
     "Tiling",
+    "Trellis2Pipeline",
     "available",
     "build",
     "load_pretrained",
