@@ -11,7 +11,7 @@ from torch import Tensor
 
 from golden.reader import Golden  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
 from voxgen.core import TriMesh, VoxelGrid
-from voxgen.core.errors import DuplicateError, EmptyResultWarning
+from voxgen.core.errors import DuplicateError, EmptyResultWarning, ShapeError
 from voxgen.metrics import mesh_report
 from voxgen.ops.cube_corners import average_at_corners, cube_corners
 from voxgen.representations import SparseFlex
@@ -209,3 +209,16 @@ def test_half_and_double_channels() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert SparseFlex.from_features(grid, feats.half()).to_mesh().vertices.dtype == torch.float32
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_slabs_give_the_same_mesh(training: bool) -> None:
+    grids, channels_of = zip(*[field(name)[:2] for name in ("bowl", "torus")], strict=True)
+    grid, feats = VoxelGrid.batched(grids), torch.cat(channels_of)
+    whole = SparseFlex.from_features(grid, feats).to_mesh(training=training)
+    pieces = SparseFlex.mesh_from_features(grid, feats, cells=100, training=training, progress=True)
+    assert torch.equal(pieces.faces, whole.faces)
+    assert pieces.num_parts == 2
+    torch.testing.assert_close(pieces.vertices, whole.vertices, atol=1e-7, rtol=0)
+    with pytest.raises(ShapeError, match=r"mesh_from_features: feats must have one row"):
+        SparseFlex.mesh_from_features(grid, feats[:-1])

@@ -119,6 +119,13 @@ def from_rows(
     return _predict(where, grid, torch.cat((mean, last), 1), counts, compat).flex
 
 
+def check_features(where: str, grid: VoxelGrid, feats: Tensor, compat: Compat | None) -> None:
+    """Raise unless feats are 53 channels for each cell of a grid of cubes, on its device."""
+    _check(where, len(grid), feats, compat)
+    require_same_device(where, grid=grid.coords, feats=feats)
+    require_cubes(where, grid.frame)
+
+
 def _check(where: str, rows: int, feats: Tensor, compat: Compat | None) -> None:
     require_tensor(where, "feats", feats, ("n", CHANNELS), FLOATS, hint="8 values, 24 displacements, 12 beta, 8 alpha, 1 gamma.")
     if len(feats) != rows:
@@ -130,9 +137,7 @@ def _check(where: str, rows: int, feats: Tensor, compat: Compat | None) -> None:
 def _predict(where: str, grid: VoxelGrid, feats: Tensor, copies: Tensor | None, compat: Compat | None) -> SparseFlexPrediction:
     from ._fields import SparseFlex
 
-    _check(where, len(grid), feats, compat)
-    require_same_device(where, grid=grid.coords, feats=feats)
-    require_cubes(where, grid.frame)
+    check_features(where, grid, feats, compat)
     size = grid.frame.voxel_size[0]
     raw = feats.to(torch.promote_types(feats.dtype, torch.float32))
     values, moves, beta, alpha, gamma = raw.split((8, 24, 12, 8, 1), dim=1)

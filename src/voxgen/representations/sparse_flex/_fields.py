@@ -24,6 +24,7 @@ from ._features import predict as _predict
 from ._from_mesh import from_mesh as _from_mesh
 from ._storage import load as _load
 from ._storage import save as _save
+from ._to_mesh import mesh_from_features as _mesh_from_features
 from ._to_mesh import surface as _surface
 from ._to_mesh import to_mesh as _to_mesh
 from ._to_mesh import to_meshes as _to_meshes
@@ -55,8 +56,8 @@ class SparseFlex(OnGrid):
         gamma: (n,) weights >= 0 that decide how quads are cut; None: ones.
     Raises:
         ShapeError, DtypeError, DeviceError: fields that do not fit the grid.
-    `from_features`, `predict`, `from_rows`, `from_mesh`, `from_sparse_sdf`, `surface`, `to_mesh`, `to_meshes`, `to_ovoxel`, `crop`,
-    `select`, `merge`, `save` and `load` are each defined in the file of their concept.
+    `from_features`, `predict`, `from_rows`, `from_mesh`, `from_sparse_sdf`, `surface`, `to_mesh`, `to_meshes`, `mesh_from_features`,
+    `to_ovoxel`, `crop`, `select`, `merge`, `save` and `load` are each defined in the file of their concept.
 
     Source: SparseFlex (arXiv 2503.21732), on FlexiCubes (Shen et al. 2023). Differences: fields in world units of any frame;
         batches; see `to_mesh`.
@@ -142,6 +143,7 @@ class SparseFlex(OnGrid):
     from_rows = staticmethod(_from_rows)
     from_mesh = staticmethod(_from_mesh)
     from_sparse_sdf = staticmethod(_from_sparse_sdf)
+    mesh_from_features = staticmethod(_mesh_from_features)
     surface = _surface
     to_mesh = _to_mesh
     to_meshes = _to_meshes

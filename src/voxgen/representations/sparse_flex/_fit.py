@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from voxgen.core import VoxelGrid
+from voxgen.ops.cube_corners import cube_corners
 from voxgen.ops.flexicubes import FlexSurface
 from voxgen.ops.flexicubes._table import EDGES
 
@@ -30,8 +32,9 @@ class Fitted(NamedTuple):
     gamma: Tensor
 
 
-def fit_weights(surface: FlexSurface, found: CornerDistances, progress: bool) -> Fitted:
-    """What brings dual vertices near the mesh, for the cells that a surface was extracted from, all its vertices kept.
+def fit_weights(grid: VoxelGrid, surface: FlexSurface, found: CornerDistances, progress: bool) -> Fitted:
+    """What brings the dual vertices of a surface near the mesh. The surface keeps all its vertices, also those that no face uses; the
+    grid's frame is its index frame.
 
     Each dual vertex should be where the tangent planes at the nearest points of those corners meet between which its crossings lie (in
     the sense of least squares, not far from the mean of the crossings, and in its cell). A few damped Gauss-Newton steps change
@@ -41,22 +44,27 @@ def fit_weights(surface: FlexSurface, found: CornerDistances, progress: bool) ->
     """
     from ._fit_numba import FitProblem, fit, start
 
-    field = surface.field
-    n, m = len(field.index), len(found.value)
+    corners = cube_corners(grid)
+    n, m = len(grid), len(corners)
     first = torch.searchsorted(surface.vertex_cell, torch.arange(n + 1, dtype=torch.int32))
-    problem = FitProblem(field.index, found.value, found.normal, field.positions.double(), first, surface.vertex_edges)
-    offsets, weights = torch.zeros(m, 3, dtype=torch.float64), start(n)
-    gaps = fit(problem, offsets, weights)
+    problem = FitProblem(corners.index, found.value, found.normal, corners.coords[:, 1:].double(), first, surface.vertex_edges)
+    offsets, weights, gaps = (
+        torch.zeros(m, 3, dtype=torch.float64),
+        start(n),
+        torch.zeros(len(surface.vertex_edges), 3, dtype=torch.float64),
+    )
+    fit(problem, offsets, torch.arange(n), weights, gaps)
     vertex, corner = _ends(surface.vertex_edges).nonzero().unbind(1)
-    rows = field.index[surface.vertex_cell.long()[vertex], corner].long()
+    rows = corners.index[surface.vertex_cell.long()[vertex], corner].long()
     for _ in tqdm(range(ROUNDS), desc="fit", unit="round", disable=not progress):
-        pull = gaps * (gaps.norm(dim=1, keepdim=True) > FAR)
-        count = torch.zeros(m, 1, dtype=torch.float64).index_add(0, rows, (pull != 0).any(1).double()[vertex][:, None])
-        total = torch.zeros(m, 3, dtype=torch.float64).index_add(0, rows, pull[vertex])
-        if not bool(count.any()):
+        pulls = gaps.norm(dim=1)[vertex] > FAR
+        if not bool(pulls.any()):
             break
+        count = torch.zeros(m, 1, dtype=torch.float64).index_add(0, rows, pulls.double()[:, None])
+        total = torch.zeros(m, 3, dtype=torch.float64).index_add(0, rows[pulls], gaps[vertex[pulls]])
         offsets = (offsets + total / count.clamp_min(1)).clamp(-LIMIT, LIMIT)
-        gaps = fit(problem, offsets, weights)
+        moved = (count[:, 0] > 0)[corners.index.long()].any(1)
+        fit(problem, offsets, moved.nonzero()[:, 0], weights, gaps)
     return Fitted(offsets, weights[:, :8].exp(), weights[:, 8:20].exp(), weights[:, 20])
 
 

@@ -13,8 +13,9 @@ from voxgen.ops.flexicubes._table import EDGES
 
 ANCHOR = 0.02
 """How much the mean of the crossings counts beside the planes at the corners, each of which counts 1."""
-NEAR = 0.2
-"""A plane counts 1 / (NEAR + distance²), so that those of corners near the surface say more of it."""
+LOOK = 4
+"""How often the planes are weighed again: 1 / (1 + (distance / NARROW)²), so that those of another part of the surface count less."""
+NARROW = 0.15
 LOW, HIGH = float(np.log(0.0101)), float(np.log(1.9899))
 """Range of the logarithms of alpha and beta: what a network's activations can give."""
 STEPS = 24
@@ -33,10 +34,10 @@ _ENDS = np.array(EDGES, np.int64)
 
 
 class FitProblem(NamedTuple):
-    """index: (n, 8) int32 corners of cells.   value: (m,), normal: (m, 3), position: (m, 3) float64 of corners, in cells, on the lattice.
+    """cubes: (n, 8) int32 corners of cells.   value: (m,), normal: (m, 3), position: (m, 3) float64 of corners, in cells, on the lattice.
     first: (n + 1,) int64, vertices of cell i are first[i]:first[i + 1].   edges: (v,) int16 bits of the edges of a vertex."""
 
-    index: Tensor
+    cubes: Tensor
     value: Tensor
     normal: Tensor
     position: Tensor
@@ -51,12 +52,12 @@ def start(cells: int) -> Tensor:
     return weights
 
 
-def fit(problem: FitProblem, moved: Tensor, weights: Tensor) -> Tensor:
-    """Change `weights` (n, 21) for corners that were moved by `moved` (m, 3); how far each vertex is from where it should be, (v, 3)."""
-    gaps = torch.zeros(len(problem.edges), 3, dtype=torch.float64)
-    arrays = [t.contiguous().numpy() for t in (*problem, moved)]
-    _fit(*arrays, _ENDS, get_num_threads(), weights.numpy(), gaps.numpy())
-    return gaps
+def fit(problem: FitProblem, moved: Tensor, cells: Tensor, weights: Tensor, gaps: Tensor) -> None:
+    """Fit some cells, for corners that were moved by `moved` (m, 3): change their `weights` (n, 21), which begin where they are, and
+    write how far each of their vertices still is from where it should be to `gaps` (v, 3)."""
+    cubes, value, normal, position, first, edges = (t.contiguous().numpy() for t in problem)
+    places = (cubes, value, normal, position, moved.numpy(), first, edges, cells.numpy(), _ENDS)
+    _fit(*places, get_num_threads(), weights.numpy(), gaps.numpy())  # pyright: ignore[reportCallIssue] (numba's stub of prange functions)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -94,31 +95,36 @@ def _place(bits, s, p, ends, q, u, weight, v):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _target(bits, s, g, p, ends, middle, m, r, target):
     """Where the planes at the ends of a vertex's edges meet; returns how much they differ, 0 where they are parallel."""
-    m[:] = 0.0
-    r[:] = 0.0
-    mean = np.zeros(3)
     used = 0
     for e in range(12):
         if (bits >> e) & 1:
             used |= (1 << ends[e, 0]) | (1 << ends[e, 1])
-    count = 0.0
-    for c in range(8):
-        if (used >> c) & 1:
-            near = 1.0 / (NEAR + s[c] * s[c])
-            count += near
+    x, y, z, total = 0.0, 0.0, 0.0, 0.0
+    target[:] = middle
+    for look in range(LOOK):
+        m[:] = 0.0
+        r[:] = 0.0
+        x, y, z, total, count = 0.0, 0.0, 0.0, 0.0, 0
+        for c in range(8):
+            if not (used >> c) & 1:
+                continue
             height = g[c, 0] * p[c, 0] + g[c, 1] * p[c, 1] + g[c, 2] * p[c, 2] - s[c]
+            off = (g[c, 0] * target[0] + g[c, 1] * target[1] + g[c, 2] * target[2] - height) / NARROW
+            near = 1.0 / (1.0 + off * off) if look > 0 else 1.0
+            count += 1
+            total += near
+            x, y, z = x + near * g[c, 0], y + near * g[c, 1], z + near * g[c, 2]
             for i in range(3):
-                mean[i] += near * g[c, i]
                 r[i] += near * g[c, i] * height
                 for j in range(3):
                     m[i, j] += near * g[c, i] * g[c, j]
-    for i in range(3):
-        m[i, i] += ANCHOR * count
-        r[i] += ANCHOR * count * middle[i]
-    _solve(m, r, target)
+        for i in range(3):
+            m[i, i] += ANCHOR * count
+            r[i] += ANCHOR * count * middle[i]
+        _solve(m, r, target)
     for i in range(3):
         target[i] = min(max(target[i], 0.0), 1.0)
-    return 1.0 - np.sqrt(mean[0] ** 2 + mean[1] ** 2 + mean[2] ** 2) / count
+    return 1.0 - np.sqrt(x * x + y * y + z * z) / total
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -169,13 +175,14 @@ def _step(jacobian, q, r, m, x, step, held):
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _fit(index, value, normal, position, first, edges, moved, ends, workers, out, gaps):
+def _fit(index, value, normal, position, moved, first, edges, cells, ends, workers, out, gaps):
     for worker in prange(workers):
         s, g, lattice, p = np.empty(8), np.empty((8, 3)), np.empty((8, 3)), np.empty((8, 3))
         u, weight, v, target, r, x = np.empty((12, 3)), np.zeros(12), np.empty(3), np.empty(3), np.empty(3), np.empty(3)
         middle, none = np.empty(3), np.zeros(PARAMETERS)
         m, jacobian, step, held = np.empty((3, 3)), np.empty((PARAMETERS, 3)), np.empty(PARAMETERS), np.empty(PARAMETERS, np.bool_)
-        for cell in range(worker, len(index), workers):
+        for at in range(worker, len(cells), workers):
+            cell = cells[at]
             if first[cell] == first[cell + 1]:
                 continue
             for c in range(8):

@@ -115,4 +115,4 @@ def _convert(where: str, mesh: TriMesh, box: Frame, cells: Int3, fit: bool, back
         )
     if not fit:
         return SparseFlex(grid, found.value)
-    return SparseFlex(grid, found.value, *fit_weights(every, found, progress))
+    return SparseFlex(grid, found.value, *fit_weights(grid, every, found, progress))

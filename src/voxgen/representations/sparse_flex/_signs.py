@@ -126,7 +126,10 @@ def _proper(corners: Tensor) -> Tensor:
 
 def _without_doubles(faces: Tensor) -> Tensor:
     """The first of the faces with the same three vertices."""
-    group = faces.sort(dim=1).values.unique(dim=0, return_inverse=True)[1]
+    a, b, c = faces.sort(dim=1).values.unbind(1)
+    size = int(faces.max()) + 1 if len(faces) else 0
+    side = (a * size + b).unique(return_inverse=True)[1]
+    group = (side * size + c).unique(return_inverse=True)[1]
     first = torch.full((len(faces),), len(faces)).scatter_reduce(0, group, torch.arange(len(faces)), "amin")
     return faces[first[first < len(faces)].sort().values]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from voxgen.core import TriMesh
+from voxgen.core import TriMesh, VoxelGrid
 from voxgen.core.batching import batch_index
-from voxgen.ops.flexicubes import FlexSurface, flexicubes
+from voxgen.ops.flexicubes import FlexInputs, FlexSurface, flexicubes, flexicubes_in_slabs
+
+from ._features import Compat, check_features, from_features
 
 if TYPE_CHECKING:
     from ._fields import SparseFlex
@@ -68,14 +70,7 @@ def to_mesh(
         EmptyResultWarning: there are cells but no surface; the message says why.
     Source: TripoSF, FlexiCubes on sparse cells. Differences: see `flexicubes`.
     """
-    found = surface(flex, training=training, keep=keep, compat=compat, backend=backend)
-    return TriMesh(
-        found.vertices,
-        found.faces,
-        part_names=tuple(str(i) for i in range(flex.batch_size)) or ("",),
-        face_part=batch_index(found.face_offsets, torch.int32) if flex.batch_size > 1 else None,
-        up=flex.frame.up,
-    )
+    return _as_mesh(surface(flex, training=training, keep=keep, compat=compat, backend=backend), flex.grid)
 
 
 def to_meshes(
@@ -88,3 +83,45 @@ def to_meshes(
 ) -> tuple[TriMesh, ...]:
     """One mesh for each object of the batch, empty ones included: what renderers of batches take. Arguments as in `to_mesh`."""
     return surface(flex, training=training, keep=keep, compat=compat, backend=backend).to_meshes()
+
+
+def mesh_from_features(
+    grid: VoxelGrid,
+    feats: Float[Tensor, "n 53"],
+    *,
+    cells: int = 1 << 22,
+    training: bool = False,
+    compat: Compat | None = None,
+    progress: bool = False,
+    backend: str = "auto",
+) -> TriMesh:
+    """`from_features(...).to_mesh(...)`, slab by slab along x, so that the field of the whole grid is never held: for fine grids.
+
+    Args:
+        grid, feats, compat: as in `from_features`; the order of the surface is that of `to_mesh` without compat.
+        cells: about how many cells to take at a time.
+        training, backend: as in `to_mesh`.
+        progress: show a bar.
+    Returns:
+        The same mesh. Differentiable (what is kept for the backward pass is that of the whole grid).
+    Raises, Warns:
+        as `from_features` and `to_mesh`.
+    """
+    check_features("SparseFlex.mesh_from_features", grid, feats, compat)
+
+    def field(part: VoxelGrid, rows: slice) -> FlexInputs:
+        flex = from_features(part, feats[rows], compat=compat)
+        return FlexInputs(flex.sdf, flex.positions, flex.alpha, flex.beta, flex.gamma)
+
+    found = flexicubes_in_slabs(grid, field, cells=cells, training=training, progress=progress, backend=backend)
+    return _as_mesh(found, grid)
+
+
+def _as_mesh(found: FlexSurface, grid: VoxelGrid) -> TriMesh:
+    return TriMesh(
+        found.vertices,
+        found.faces,
+        part_names=tuple(str(i) for i in range(grid.batch_size)) or ("",),
+        face_part=batch_index(found.face_offsets, torch.int32) if grid.batch_size > 1 else None,
+        up=grid.frame.up,
+    )
