@@ -49,7 +49,8 @@ def render_mesh(
         camera: v views.
         shading: "pbr": glTF's metallic-roughness model. "lambert": base colour as a matt surface. "albedo": base colour, without
             light. "normal": (normal + 1) / 2 in world axes, without transparency.
-        lighting: lights and surroundings; None takes `Lighting()`. The sky is where `mesh.up` points.
+        lighting: lights and surroundings; None takes `Lighting()`, `Lighting.surrounded(...)` a picture of the surroundings. The sky
+            is where `mesh.up` points.
         background: sRGB-encoded colour in 0..1.
         supersample: s × s samples a pixel for color and mask.
         layers: how many transparent surfaces (alpha modes MASK and BLEND) one behind the other are mixed, before the opaque one.
@@ -83,7 +84,7 @@ def render_mesh(
     check_request(where, mesh, camera, picture)
     reader = SurfaceReader(where, mesh, normals, two_sided)
     light = Lighting() if lighting is None else lighting
-    up = mesh.vertices.new_tensor((0.0, 1.0, 0.0) if mesh.up == "y" else (0.0, 0.0, 1.0))
+    level = mesh.vertices.new_tensor(((1, 0, 0), (0, 1, 0), (0, 0, 1)) if mesh.up == "y" else ((1, 0, 0), (0, 0, 1), (0, -1, 0)))
 
     def paint(view: View, hits: Hits) -> tuple[Tensor, Tensor]:
         if shading == "normal":
@@ -94,9 +95,9 @@ def render_mesh(
         if shading == "albedo":
             color = surface.base_color
         elif shading == "lambert":
-            color = lambert(surface, light, axes, up)
+            color = lambert(surface, light, axes, level)
         else:
-            color = metallic_roughness(surface, view.toward_viewer(surface.position), light, axes, up)
+            color = metallic_roughness(surface, view.toward_viewer(surface.position), light, axes, level)
         return (soft_clip(color) if encoding == "srgb" and shading in ("pbr", "lambert") else color), surface.alpha
 
     no_face = torch.zeros(mesh.num_faces, dtype=torch.bool, device=mesh.device)

@@ -1,4 +1,4 @@
-"""Light on a surface: a few distant lights that move with the camera, and an even surrounding of sky and ground."""
+"""Light on a surface: a few distant lights that move with the camera, and surroundings: sky and ground, or a picture of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from voxgen.core.aliases import Float3
 from voxgen.core.errors import RangeError
 
+from .environment import EnvironmentLight
 from .surface import Surface
 
 
@@ -23,6 +24,7 @@ class Lighting:
         lights: for each, the direction to it in camera axes (x right, y down, z away from the viewer) and its strength: linear RGB of
             a white, matt surface that faces it. Lights have no place and cast no shadows.
         sky, ground: linear RGB from above and below; directions between mix them.
+        environment: surroundings that stand in for sky and ground, which do not count then.
     Raises:
         RangeError: a direction without length, or a negative or infinite strength.
     """
@@ -34,6 +36,7 @@ class Lighting:
     )
     sky: Float3 = (0.31, 0.33, 0.36)
     ground: Float3 = (0.13, 0.12, 0.11)
+    environment: EnvironmentLight | None = None
 
     def __post_init__(self) -> None:
         for direction, strength in self.lights:
@@ -48,27 +51,32 @@ class Lighting:
         """One white light at the camera and nothing else: plain shading by the angle to the view."""
         return Lighting((((0.0, 0.0, -1.0), (strength, strength, strength)),), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 
+    @staticmethod
+    def surrounded(environment: EnvironmentLight) -> Lighting:
+        """The surroundings alone, without further lights."""
+        return Lighting((), environment=environment)
+
 
 def _require_light(name: str, value: Float3) -> None:
     if len(value) != 3 or not all(math.isfinite(c) and c >= 0 for c in value):
         raise RangeError(f"Lighting: {name} must be three finite numbers, 0 or more; got {value}.")
 
 
-def lambert(surface: Surface, lighting: Lighting, camera_axes: Tensor, up: Tensor) -> Tensor:
+def lambert(surface: Surface, lighting: Lighting, camera_axes: Tensor, level: Tensor) -> Tensor:
     """(n, 3) linear light from a surface taken as matt, whatever its material.
 
     Args:
         camera_axes: (3, 3), rows are the camera's axes in world space.
-        up: (3,) where the sky is.
+        level: (3, 3), rows are right, up and backwards for a viewer at azimuth 0, in world space.
     """
     n = surface.normal
-    light = _surrounding((n * up).sum(1, keepdim=True), lighting) * surface.occlusion
+    light = _matt(n @ level.T, lighting) * surface.occlusion
     for direction, strength in _world_lights(lighting, camera_axes):
         light = light + (n * direction).sum(1, keepdim=True).clamp(min=0) * strength
     return surface.base_color * light + surface.emissive
 
 
-def metallic_roughness(surface: Surface, viewer: Tensor, lighting: Lighting, camera_axes: Tensor, up: Tensor) -> Tensor:
+def metallic_roughness(surface: Surface, viewer: Tensor, lighting: Lighting, camera_axes: Tensor, level: Tensor) -> Tensor:
     """(n, 3) linear light by the model of glTF 2.0 (appendix B): Lambert and GGX with Smith's shadowing and Schlick's Fresnel term.
 
     The surroundings count with their value along the normal (matt part) and the reflected direction (mirror part, blurred by
@@ -84,8 +92,7 @@ def metallic_roughness(surface: Surface, viewer: Tensor, lighting: Lighting, cam
     n_v = (n * viewer).sum(1, keepdim=True).clamp(min=1e-3)
     reflected = 2 * n_v * n - viewer
     grazing = mirror + (torch.maximum(1 - roughness, mirror) - mirror) * (1 - n_v) ** 5
-    ambient = matt * _surrounding((n * up).sum(1, keepdim=True), lighting)
-    ambient = ambient + grazing * _surrounding((reflected * up).sum(1, keepdim=True), lighting, sharpness=1 - roughness)
+    ambient = matt * _matt(n @ level.T, lighting) + grazing * _mirrored(reflected @ level.T, roughness, lighting)
     light = ambient * surface.occlusion + surface.emissive
     spread = roughness**4  # the square of glTF's α = roughness²
     for direction, strength in _world_lights(lighting, camera_axes):
@@ -108,7 +115,21 @@ def _world_lights(lighting: Lighting, camera_axes: Tensor) -> list[tuple[Tensor,
     ]
 
 
-def _surrounding(height: Tensor, lighting: Lighting, sharpness: Tensor | float = 0.0) -> Tensor:
+def _matt(direction: Tensor, lighting: Lighting) -> Tensor:
+    """Light of the surroundings from a white matt surface with normals (n, 3), y up."""
+    if lighting.environment is not None:
+        return lighting.environment.to(direction).diffuse(direction)
+    return _sky_and_ground(direction[:, 1:2], lighting, 0.0)
+
+
+def _mirrored(direction: Tensor, roughness: Tensor, lighting: Lighting) -> Tensor:
+    """Light of the surroundings that comes from directions (n, 3), y up, the more blurred the rougher."""
+    if lighting.environment is not None:
+        return lighting.environment.to(direction).specular(direction, roughness)
+    return _sky_and_ground(direction[:, 1:2], lighting, 1 - roughness)
+
+
+def _sky_and_ground(height: Tensor, lighting: Lighting, sharpness: Tensor | float) -> Tensor:
     """Light from a direction of this height (-1 down, 1 up): ground to sky, the steeper at the horizon the sharper."""
     share = (0.5 + 0.5 * height * (1 + 4 * sharpness)).clamp(0, 1)
     share = share * share * (3 - 2 * share)
