@@ -16,7 +16,7 @@ from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import EmptyResultWarning, RangeError, ShapeError
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler
 from voxgen.models import LatentNormalization, build
-from voxgen.models.checkpoints import load_trellis, load_trellis2
+from voxgen.models.checkpoints import load_trellis2, to_trellis2
 from voxgen.models.pipelines import Trellis2Pipeline, cascade_grid
 from voxgen.testing.compare import assert_same
 
@@ -69,7 +69,7 @@ class Golden:
             state = {key: value * factor if key.endswith(ending) else value for key, value in state.items()}
         for key, value in spec.get("fill", {}).items():
             state[key] = torch.full_like(state[key], value)
-        (load_trellis if kind == "SparseStructureDecoder" else load_trellis2)(module, state)
+        load_trellis2(module, state)
         return module.eval()
 
     def normal(self, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -219,3 +219,12 @@ def test_bad_input(golden: Golden) -> None:
             pipeline.material_flows,
             shape_normalization=pipeline.shape_normalization,
         )
+
+
+@pytest.mark.parametrize("name", ["structure-encoder", "structure-decoder"])
+def test_structure_files_that_trellis2_takes_from_trellis(name: str) -> None:
+    module = build(f"trellis2/{name}", device="meta")
+    rows = [line.split("\t") for line in (FOLDER / "keys" / f"trellis2_{name}.tsv").read_text().splitlines() if not line.startswith("#")]
+    words = {torch.float16: "F16", torch.float32: "F32"}
+    own = {key: (tuple(value.shape), words[value.dtype]) for key, value in to_trellis2(module).items()}
+    assert own == {key: (tuple(map(int, shape.split(","))), dtype) for key, shape, dtype in rows}

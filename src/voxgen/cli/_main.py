@@ -9,7 +9,7 @@ import warnings
 from voxgen import __version__
 from voxgen.core.errors import VoxgenError, VoxgenWarning
 
-from . import _compare, _convert, _info, _render
+from . import _checkpoints, _compare, _convert, _info, _render
 
 EPILOG = """examples:
   voxgen info asset.glb                               what is in a mesh or O-Voxel file
@@ -17,6 +17,7 @@ EPILOG = """examples:
   voxgen convert asset.vxz back.glb --texture 2048    O-Voxel to mesh, materials baked into images
   voxgen render asset.vxz picture.png --views 4       pictures from four sides
   voxgen compare asset.glb back.glb                   distances between two surfaces
+  voxgen checkpoints inspect model.ckpt               which network a file of weights holds
 
 exit codes: 0 done, 1 stopped by a signal, 2 bad arguments or input"""
 
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"voxgen {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (_convert, _info, _render, _compare):
+    for module in (_convert, _info, _render, _compare, _checkpoints):
         module.add_parser(commands)
     return parser
 

@@ -2,6 +2,9 @@
 
 from ._direct3d_s2 import load_direct3d_s2 as load_direct3d_s2
 from ._direct3d_s2 import to_direct3d_s2 as to_direct3d_s2
+from ._inspect import CheckpointEntry as CheckpointEntry
+from ._inspect import Match as Match
+from ._inspect import inspect_checkpoint as inspect_checkpoint
 from ._trellis import load_trellis as load_trellis
 from ._trellis import read_trellis as read_trellis
 from ._trellis import to_trellis as to_trellis
@@ -15,6 +18,9 @@ from ._triposf import save_triposf as save_triposf
 from ._triposf import to_triposf as to_triposf
 
 __all__ = [
+    "CheckpointEntry",
+    "Match",
+    "inspect_checkpoint",
     "load_direct3d_s2",
     "load_trellis",
     "load_trellis2",

@@ -150,7 +150,7 @@ def open_source(where: str, source: Any, entry: str | None = None) -> Iterator[S
         raise DtypeError(f"{where}: the source must be a dict of tensors or a path; got {describe(source)}.")
     path = weights_path(source)
     if path.suffix in PICKLED:
-        yield _entry_of(_unpickle(where, path), entry, str(path))
+        yield _entry_of(unpickled(where, path), entry, str(path))
         return
     with open_safetensors(where, path) as opened:
         yield opened
@@ -207,7 +207,7 @@ def read_config(where: str, path: Path) -> tuple[str, dict[str, Any]]:
     return content["name"], content["args"]
 
 
-def _unpickle(where: str, path: Path) -> Mapping[str, Tensor]:
+def unpickled(where: str, path: Path) -> Mapping[str, Tensor]:
     with path.open("rb"):
         pass
     try:

@@ -19,7 +19,7 @@ from voxgen.core.errors import CheckpointError, DtypeError, FileFormatError, Ran
 from voxgen.models._registry import build
 from voxgen.models.latent_flow import LatentFlow
 from voxgen.models.sc_vae import SCVAE, EncoderConfig, SCDecoder, SCEncoder
-from voxgen.models.structure import StructureFlow
+from voxgen.models.structure import StructureDecoder, StructureEncoder, StructureFlow
 
 from ._flow_config import flow_config
 from ._published import links, sc_vae_name
@@ -38,6 +38,8 @@ _CLASSES = {
     "SLatFlowModel": "trellis2/shape-flow-512",
     "ElasticSLatFlowModel": "trellis2/shape-flow-512",
     "SparseStructureFlowModel": "trellis2/structure-flow",
+    "SparseStructureEncoder": "trellis2/structure-encoder",
+    "SparseStructureDecoder": "trellis2/structure-decoder",
 }
 _IMMATERIAL = ("torso_dtype", "resolution", "block_args", "checkpoint", "initialization")
 """Fields in which a module may differ from its file: precision, memory, and what computes nothing."""
@@ -50,7 +52,8 @@ def load_trellis2(module: nn.Module, source: Place | Mapping[str, Place], *, dev
     is written. Files are mapped and read a tensor at a time, so a load holds the module and one tensor.
 
     Args:
-        module: `SCEncoder`, `SCDecoder`, `LatentFlow` or `StructureFlow`; or an `SCVAE`, whose source is then {"encoder": …, "decoder": …}.
+        module: `SCEncoder`, `SCDecoder`, `LatentFlow`, `StructureFlow`, `StructureEncoder` or `StructureDecoder`; or an `SCVAE`,
+            whose source is then {"encoder": …, "decoder": …}.
         source: a state dict; or a path: NAME.safetensors, or NAME or NAME.json of a published pair, or a .pt file of tensors.
             Where NAME.json lies beside the weights, what it says of the network must be true of the module.
         device: where parameters on the meta device are made; None is the CPU. Others stay where they are.
@@ -79,7 +82,7 @@ def to_trellis2(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str
     """The weights of an encoder or decoder under TRELLIS.2's names and in its layout. Inverse of `load_trellis2`.
 
     Args:
-        module: `SCEncoder`, `SCDecoder`, `LatentFlow` or `StructureFlow`.
+        module: as `load_trellis2`, but for `SCVAE`.
         dtype: of all tensors (the released autoencoders are float16 throughout, the flows bfloat16); None keeps the module's.
     Returns:
         Tensors without gradient; those that need no conversion share the module's memory.
@@ -204,7 +207,7 @@ def _parts(where: str, module: nn.Module, source: Any) -> list[tuple[nn.Module, 
 def _links(where: str, module: nn.Module) -> list[Link]:
     if isinstance(module, (SCEncoder, SCDecoder)):
         return links(module, sc_vae_name, "trellis2")
-    if isinstance(module, (LatentFlow, StructureFlow)):
+    if isinstance(module, (LatentFlow, StructureFlow, StructureEncoder, StructureDecoder)):
         return links(module, str, "trellis2")
     raise DtypeError(f"{where}: the module must be one of TRELLIS.2's networks (see its docstring); got {type(module).__name__}.")
 
@@ -224,6 +227,8 @@ def _compare_config(where: str, module: nn.Module, place: Any) -> None:
     described = build(_registered(where, name), device="meta", **args)
     if type(described) is not type(module):
         raise CheckpointError(f"{where}: {path} describes {name}, and the module is a {type(module).__name__}.")
+    if isinstance(module, (StructureEncoder, StructureDecoder)):
+        return  # their shapes tell all
     theirs, ours = _compared(described), _compared(module)
     different = [f"{field}: {theirs[field]} in the file, {ours[field]} in the module" for field in ours if theirs[field] != ours[field]]
     if different:
