@@ -207,3 +207,6 @@ def test_half_types_strided_input_and_dtypes() -> None:
     assert torch.equal(extract(grid, FlexInputs(**strided)).vertices, expected.vertices)
     mixed = extract(grid, FlexInputs(**{n: t.double() if n == "beta" else t for n, t in inputs.items()}))
     assert mixed.vertices.dtype == torch.float64
+    gamma = inputs["gamma"].half()
+    rounded = [flexicubes(grid, inputs["sdf"], gamma=g, training=True).vertices for g in (gamma, gamma.float())]
+    assert torch.equal(rounded[0], rounded[1])

@@ -117,6 +117,29 @@ def test_replacement_keeps_the_crossed_edges_and_separates_the_face() -> None:
         assert ambiguous_faces(case) == [face]
 
 
+def test_no_pair_of_cubes_joins_two_vertices_by_four_quads() -> None:
+    """All signs of two cubes with an ambiguous face between them: after the replacement one of them has two vertices there, and if
+    both do, they divide the four edges alike. So a side of a quad, which stands for a face and a vertex in either cube, has
+    at most two quads: this proves the guarantee for every field."""
+    for axis in range(3):
+        near, far = FACES[2 * axis + 1], FACES[2 * axis]
+        across = {k: k ^ 1 << axis for k in near}
+        edges = [e for e in range(12) if set(EDGES[e]) <= set(near)]
+        partner = {e: next(f for f in range(12) if set(EDGES[f]) == {across[k] for k in EDGES[e]}) for e in edges}
+        for first, rest in itertools.product(range(256), range(16)):
+            if not all(crossed(first, e) for e in edges):
+                continue
+            second = sum(1 << across[k] for k in near if first >> k & 1) | sum(1 << k for i, k in enumerate(near) if rest >> i & 1)
+            cases = (first, second)
+            if problematic_face(first) == 2 * axis + 1 and problematic_face(second) == 2 * axis:
+                cases = (255 - first, 255 - second)
+            assert set(far) == {across[k] for k in near}
+            one = {frozenset(set(edges) & set(group)) for group in dual_vertices(cases[0])} - {frozenset()}
+            other = {frozenset(e for e in edges if partner[e] in group) for group in dual_vertices(cases[1])} - {frozenset()}
+            assert len(one) + len(other) >= 3
+            assert len(one) != len(other) or one == other
+
+
 def test_cubes_around_an_edge_share_it() -> None:
     assert CORNERS == STEPS
     for axis in range(3):

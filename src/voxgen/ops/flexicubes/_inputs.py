@@ -60,7 +60,7 @@ def run(op: Op, backend: str, where: str, problem: Problem, gamma: Tensor | None
     call = Call.of(problem.sdf, problem.positions, problem.alpha, problem.beta)
     found, vertices = op.run(backend, call, problem)
     require_index(where, len(vertices) + len(found.quads))
-    return found, vertices, gamma_products(found, gamma, problem.sdf.dtype)
+    return found, vertices, gamma_products(found, None if gamma is None else gamma.to(problem.sdf.dtype), problem.sdf.dtype)
 
 
 def require_index(where: str, vertices: int) -> None:
