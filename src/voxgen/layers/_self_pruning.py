@@ -25,8 +25,8 @@ __all__ = ["SelfPruningUpsampler"]
 HEAD_RATIO = 4
 """Hidden width of the pruning head over the features it reads."""
 
-ROWS = 1 << 15
-"""Children that the pruning head judges at a time; its hidden features are wide."""
+ROWS, DEVICE_ROWS = 1 << 13, 1 << 17
+"""Children that the pruning head judges at a time, on a CPU and elsewhere; its hidden features are wide."""
 
 
 class SelfPruningUpsampler(nn.Module):
@@ -66,7 +66,8 @@ class SelfPruningUpsampler(nn.Module):
     Empty tensors and samples are legal.   Batch: samples do not meet.
     Cost: for each of the eight children of every cell 16CO + 2O² · pairs (about 19 of 27) + 8O² operations. The first convolution
         and the shortcut go over parents (`sparse_conv_subdivided`).
-    Memory: without gradients five rows of O for every child at the most; hidden features of the head for 32,768 children at a time.
+    Memory: without gradients five rows of O for every child at the most; hidden features of the head for 8,192 children at a time (131,072
+        on a GPU).
     Source: TripoSF's decoder block (`SparseSubdivideBlock3d` with its pruning head), Focusing's self-pruning upsampling; differences:
         who decides is an argument, not the mode of the module; per-voxel norms; nothing fails where no child stays.
     Example:
@@ -138,7 +139,8 @@ class SelfPruningUpsampler(nn.Module):
 
     def _score(self, feats: Tensor) -> Tensor:
         """(n, O) → (n,) logits."""
-        return torch.cat([_checkpoint.run(self.checkpoint, self.predict, part) for part in feats.split(ROWS)])[:, 0]
+        rows = ROWS if feats.device.type == "cpu" else DEVICE_ROWS
+        return torch.cat([_checkpoint.run(self.checkpoint, self.predict, part) for part in feats.split(rows)])[:, 0]
 
 
 def keep_children(every: Upsampled, structure: Structure) -> Upsampled:
