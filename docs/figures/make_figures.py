@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from voxgen import demo
-from voxgen.core import TriMesh
+from voxgen.core import TriMesh, VoxelGrid
 from voxgen.render import Panel, camera_for_bounds, compose_figure, render_mesh, save_png
 from voxgen.representations import OVoxel
 from voxgen.testing import shapes
@@ -20,14 +20,14 @@ from voxgen.testing import shapes
 HERE = Path(__file__).parent
 
 
-def cell_boxes(ovoxel: OVoxel, shrink: float = 0.86) -> TriMesh:
+def cell_boxes(grid: VoxelGrid, shrink: float = 0.86) -> TriMesh:
     """A small box for each cell."""
     unit = shapes.box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    size = torch.tensor(ovoxel.frame.voxel_size)
-    low = ovoxel.frame.to_world(ovoxel.grid.cells.float())
+    size = torch.tensor(grid.frame.voxel_size)
+    low = grid.frame.to_world(grid.cells.float())
     corners = low[:, None] + size * (0.5 + shrink * (unit.vertices - 0.5))
-    faces = unit.faces + 8 * torch.arange(len(ovoxel), dtype=torch.int32)[:, None, None]
-    return TriMesh(corners.reshape(-1, 3), faces.reshape(-1, 3), up=ovoxel.frame.up)
+    faces = unit.faces + 8 * torch.arange(len(grid), dtype=torch.int32)[:, None, None]
+    return TriMesh(corners.reshape(-1, 3), faces.reshape(-1, 3), up=grid.frame.up)
 
 
 def ovoxel_figure() -> None:
@@ -38,7 +38,7 @@ def ovoxel_figure() -> None:
     camera = camera_for_bounds(*ring.bounds(), elevation=32, azimuth=30, margin=0.85, width=448, height=448)
     panels = [
         Panel(render_mesh(ring, camera, supersample=2).color[0], "mesh"),
-        Panel(render_mesh(cell_boxes(ovoxel), camera, supersample=2, normals="flat").color[0], f"{len(ovoxel):,} cells"),
+        Panel(render_mesh(cell_boxes(ovoxel.grid), camera, supersample=2, normals="flat").color[0], f"{len(ovoxel):,} cells"),
         Panel(render_mesh(ovoxel.to_mesh(), camera, supersample=2).color[0], "O-Voxel surface, 40 cells a side"),
     ]
     save_png(HERE / "ovoxel.png", compose_figure([panels]))

@@ -126,7 +126,7 @@ def blocks_figure() -> None:
 
 def paint(ovoxel: OVoxel, colors: Tensor, camera: Camera) -> Tensor:
     """Cells as boxes in the given colours."""
-    boxes = cell_boxes(ovoxel, shrink=1.0)
+    boxes = cell_boxes(ovoxel.grid, shrink=1.0)
     painted = TriMesh(boxes.vertices, boxes.faces, attributes={"base_color": colors.clamp(0, 1).repeat_interleave(8, 0)}, up=boxes.up)
     return render_mesh(painted, camera, supersample=2, normals="flat").color[0]
 

@@ -101,4 +101,5 @@ def _foot_points(distance: Distance, cells: Tensor, resolution: int) -> Tensor:
     center = (cells.double() + 0.5) / resolution - 0.5
     step = 1e-6 * torch.eye(3, dtype=torch.float64)
     slope = torch.stack([distance(center + s) - distance(center - s) for s in step], -1) / 2e-6
-    return (0.5 - distance(center)[:, None] * slope * resolution).clamp(0, 1).float()
+    square = slope.square().sum(1, keepdim=True).clamp(min=1e-12)  # 1 where the function is a distance
+    return (0.5 - distance(center)[:, None] * slope / square * resolution).clamp(0, 1).float()
