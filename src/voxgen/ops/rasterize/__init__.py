@@ -12,7 +12,7 @@ from torch import Tensor
 from voxgen.core.aliases import Faces
 from voxgen.core.checks import describe, require_finite, require_int, require_same_device, require_tensor
 from voxgen.core.errors import MeshError, RangeError, ShapeError
-from voxgen.ops._registry import Backend, Op, cpu_only
+from voxgen.ops._registry import Backend, Op, cpu_only, triton_device
 
 from ._barycentrics import locate
 from ._barycentrics import screen_derivatives as screen_derivatives
@@ -42,6 +42,7 @@ OP = Op(
     "rasterize",
     (
         Backend("numba", "voxgen.ops.rasterize._numba:visible_faces", (cpu_only,)),
+        Backend("triton", "voxgen.ops.rasterize._triton:visible_faces", (triton_device,)),
         Backend("torch", "voxgen.ops.rasterize._torch:visible_faces"),
         Backend("reference", "voxgen.ops.rasterize._reference:visible_faces"),
     ),
