@@ -260,8 +260,11 @@ def main() -> None:
         print(f"\n{resolution}³: {len(x.coords):,} cells, {len(surface.vertices):,} vertices, {len(surface.faces):,} triangles")
         for name, entry in times.items():
             entry["peak_bytes"] = peak_bytes(name, resolution)
-            ratio = f"{times['peer']['wall_s'] / entry['wall_s']:7.1f} × the peer" if "peer" in times and "training" not in name else ""
-            print(f"  {name:40s} {entry['wall_s']:8.3f} s wall {entry['cpu_s']:8.3f} s cpu {entry['peak_bytes'] / 2**20:8.0f} MiB {ratio}")
+            ratio = ""
+            if "peer" in times and "training" not in name:
+                wall, cpu = (times["peer"][key] / entry[key] for key in ("wall_s", "cpu_s"))
+                ratio = f"the peer takes {wall:6.1f} × the wall, {cpu:6.1f} × the cpu time"
+            print(f"  {name:40s} {entry['wall_s']:8.3f} s wall {entry['cpu_s']:8.3f} s cpu {entry['peak_bytes'] / 2**20:8.0f} MiB  {ratio}")
         results[str(resolution)] = {"cells": len(x.coords), "triangles": len(surface.faces), "runs": times}
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")

@@ -78,17 +78,18 @@ def test_slabs_of_nothing() -> None:
         flexicubes_in_slabs(full_grid(3), lambda part, _: FlexInputs(torch.ones(3)), cells=9)
 
 
+@pytest.mark.parametrize("compat", [None, "triposf"])
 @pytest.mark.parametrize("backend", ENGINES)
-def test_samples_are_alone_in_any_batch(backend: str) -> None:
+def test_samples_are_alone_in_any_batch(backend: str, compat: str | None) -> None:
     grid = random_grid((200, 0, 330, 1), 8)
     corners, inputs = cube_corners(grid), FlexInputs(**noise(grid))
-    whole = extract(grid, inputs, training=True, backend=backend)
+    whole = extract(grid, inputs, training=True, compat=compat, backend=backend)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmptyResultWarning)
         for sample in range(4):
             at_corners, at_cells = (slice(*o[sample : sample + 2].tolist()) for o in (corners.offsets, grid.offsets))
             rows = FlexInputs(*(t[at_corners] for t in inputs[:2] if t is not None), *(t[at_cells] for t in inputs[2:] if t is not None))
-            alone = extract(grid.sample(sample), rows, training=True, backend=backend)
+            alone = extract(grid.sample(sample), rows, training=True, compat=compat, backend=backend)
             v0, v1 = whole.vertex_offsets[sample : sample + 2].tolist()
             f0, f1 = whole.face_offsets[sample : sample + 2].tolist()
             assert torch.equal(whole.vertices[v0:v1], alone.vertices)
