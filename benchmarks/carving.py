@@ -26,7 +26,7 @@ import warnings
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -147,12 +147,12 @@ def scene() -> TriMesh:
 def training_step(resolution: int, select: Callable[[VoxelGrid], Selection]) -> tuple[int, int]:
     """Forward and backward of a small SparseFlex VAE whose latent lives at a resolution: latents decoded, bytes kept by autograd."""
     from voxgen.losses import SparseFlexVAELoss, geometric_tsdf
-    from voxgen.models import build
+    from voxgen.models import SparseFlexVAE, build
     from voxgen.representations import OrientedPoints
 
     mesh = scene()
     torch.manual_seed(0)
-    vae = build("voxgen/sparse-flex-vae-small")
+    vae = cast(SparseFlexVAE, build("voxgen/sparse-flex-vae-small"))
     cloud = OrientedPoints.from_mesh(mesh, 20_000, frame=Frame.unit(1))
     grid = cloud.voxels(resolution, mesh)
     needed = select(grid)

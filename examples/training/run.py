@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -41,6 +41,12 @@ class Task:
         reconstruct: see `Reconstruct`.
         save: writes the network to a folder, and says what it wrote.
         budget: voxels a batch at 64³.   smallest_resolution, smallest_budget: of --smallest.
+        options: adds arguments of the example's own.   fixed: the names of those that a resumed run must share.
+        defaults: of arguments, where they differ from those of `parse`.
+        configure: gives the arguments to the module that `training` made.
+        pictures: more pictures of the averaged network for the folder, by name.
+    A module may have an attribute `progress`, which is set to how far the run is, 0 to 1, before each step, and `facts`, numbers to
+    show and write beside the losses.
     """
 
     name: str
@@ -56,6 +62,11 @@ class Task:
     learning_rate: float = 2e-3
     smallest_resolution: int = 16
     smallest_budget: int = 4000
+    options: Callable[[argparse.ArgumentParser], None] | None = None
+    fixed: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    configure: Callable[[nn.Module, argparse.Namespace], None] | None = None
+    pictures: Callable[[nn.Module, list[Reconstruction], int], dict[str, Tensor]] | None = None
 
 
 def parse(task: Task, argv: list[str] | None) -> argparse.Namespace:
@@ -78,6 +89,9 @@ def parse(task: Task, argv: list[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("out") / task.name)
     add("--smallest", action="store_true", help="the size that tests run")
+    if task.options is not None:
+        task.options(parser)
+    parser.set_defaults(**task.defaults)
     arguments = parser.parse_args(argv)
     if arguments.smallest:
         arguments.resolution, arguments.shapes, arguments.held_out = task.smallest_resolution, 8, 2
@@ -100,6 +114,8 @@ class Run:
         self.task, self.arguments, self.accelerator = task, arguments, accelerator
         set_seed(arguments.seed)
         model = task.training(task.tiny if arguments.smallest else task.network)
+        if task.configure is not None:
+            task.configure(model, arguments)
         self.average = moving_average(model, arguments.ema).to(accelerator.device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
@@ -113,7 +129,7 @@ class Run:
         return cast(nn.Module, self.average.module.vae)
 
     def fixed(self) -> dict[str, Any]:
-        values = {name: getattr(self.arguments, name) for name in self.FIXED}
+        values = {name: getattr(self.arguments, name) for name in (*self.FIXED, *self.task.fixed)}
         more = {"example": self.task.name, "processes": self.accelerator.num_processes}
         return {name: str(v) if isinstance(v, Path) else v for name, v in values.items()} | more
 
@@ -143,9 +159,11 @@ class Run:
         self.clip.norms.extend(state["norms"])
         self.step, self.seconds = state["step"], state["seconds"]
 
-    def update(self, truth: Volume, rate: float) -> tuple[dict[str, float], dict[str, float]]:
+    def update(self, truth: Volume, rate: float, progress: float) -> tuple[dict[str, float], dict[str, float]]:
         """One step on one batch; one whose gradient is not finite changes the average only."""
-        device = self.accelerator.device
+        device, inner = self.accelerator.device, self.accelerator.unwrap_model(self.model)
+        if hasattr(inner, "progress"):
+            inner.progress = progress
         generator = noise_generator(self.arguments.seed, self.step, self.accelerator.process_index, device)
         terms = self.model(truth.to(device), generator)
         self.accelerator.backward(terms.total)
@@ -155,9 +173,10 @@ class Run:
         if finite:
             self.optimizer.step()
         self.optimizer.zero_grad()
-        self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+        self.average.update_parameters(inner)
         self.step += 1
-        return terms.numbers(), {"gradient_norm": norm, "clip": self.clip.bound, "learning_rate": rate, "voxels": float(len(truth))}
+        facts = {"gradient_norm": norm, "clip": self.clip.bound, "learning_rate": rate, "voxels": float(len(truth))}
+        return terms.numbers(), facts | getattr(inner, "facts", {})
 
     def measure(self, shapes: Shapes, **options: Any) -> list[Reconstruction]:
         """Reconstructions of the averaged weights."""
@@ -182,7 +201,7 @@ def train(run: Run, data: Shapes, held_out: Shapes) -> None:
     bar = tqdm(total=100, desc="training", disable=not main, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")
     with closing(Log(arguments.out, run.step, main)) as log, bar:
         while (progress := clock.progress()) < 1:
-            numbers, more = run.update(next(loader), learning_rate(arguments.learning_rate, run.step, progress))
+            numbers, more = run.update(next(loader), learning_rate(arguments.learning_rate, run.step, progress), progress)
             clock.step = run.step
             log.losses(run.step - 1, numbers, more)
             bar.update(100 * progress - bar.n)
@@ -204,11 +223,15 @@ def finish(run: Run, held_out: Shapes) -> dict[str, float]:
     lines = table(results)
     title = f"{run.task.title} at {resolution}³ after {run.step:,} steps, {run.seconds / 60:.1f} minutes"
     save_png(out / "reconstructions.png", picture(results[:6], resolution, title))
+    more = {} if run.task.pictures is None else run.task.pictures(run.averaged, results[:4], resolution)
+    for name, image in more.items():
+        save_png(out / f"{name}.png", image)
     numbers = {name: sum(getattr(r.score, name) for r in results) / len(results) for name in ("chamfer", "best", "iou", "f1", "f2")}
     summary = {**numbers, "steps": run.step, "seconds": run.seconds}
+    names = ["reconstructions.png", *(f"{name}.png" for name in more)]
     with atomic_write(out / "result.json", "w") as file:
         json.dump(summary, file, indent=1)
-    tqdm.write(f"\n{title}, from predicted structure; distances in voxels\n{lines}\nwrote reconstructions.png and {written} to {out}")
+    tqdm.write(f"\n{title}, from predicted structure; distances in voxels\n{lines}\nwrote {', '.join(names)} and {written} to {out}")
     return summary
 
 
