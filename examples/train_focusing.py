@@ -188,7 +188,7 @@ def store(shape: Shapes, path: Path) -> None:
     arrays = {"vertices": mesh.vertices, "faces": mesh.faces, "points": shape.cloud.points, "normals": shape.cloud.normals}
     arrays |= {"latent": shape.latent.cells.short(), "fine": shape.fine.cells.short(), "resolution": torch.tensor(shape.fine.resolution[0])}
     with atomic_write(path) as file:
-        np.savez(file, **{name: array.numpy() for name, array in arrays.items()})
+        np.savez(file, **{name: array.numpy() for name, array in arrays.items()})  # pyright: ignore[reportArgumentType]
 
 
 def load(path: Path) -> Shapes:

@@ -15,12 +15,13 @@ from voxgen.core.coords import MAX_RESOLUTION
 from voxgen.core.errors import EmptyResultWarning, MeshError
 from voxgen.core.frame import FIT_SCALE
 from voxgen.ops.flexicubes import flexicubes
+from voxgen.ops.mesh_distance import OrientedMesh
 from voxgen.ops.surface_cells import surface_cells
 from voxgen.representations._placement import place, require_meshes
 from voxgen.representations.sparse_sdf._fields import require_cubes
 
 from ._fit import fit_weights
-from ._signs import Surface, corner_distances
+from ._signs import corner_distances
 
 if TYPE_CHECKING:
     from ._fields import SparseFlex
@@ -94,7 +95,7 @@ def _convert(where: str, mesh: TriMesh, box: Frame, cells: Int3, fit: bool, back
     """One mesh as it lies in the grid; everything in cells, float64."""
     from ._fields import SparseFlex
 
-    surface = Surface.of(mesh, box)
+    surface = OrientedMesh.of(mesh.replace(vertices=box.to_index(mesh.vertices.detach().double())))
     if len(surface.faces) == 0:
         raise MeshError(f"{where}: mesh must have a face with area; all of its {mesh.num_faces} faces are degenerate.")
     place: dict[str, Float3 | Int3] = {"origin": (0.0, 0.0, 0.0), "voxel_size": (1.0, 1.0, 1.0), "resolution": cells}
