@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import voxgen
 from voxgen import models
-from voxgen.core import SparseTensor, VoxelGrid
+from voxgen.core import Selection, SparseTensor, VoxelGrid
 from voxgen.core.errors import DtypeError, EmptyResultWarning, RangeError, ShapeError
 from voxgen.models import (
     FlexDecoderConfig,
@@ -115,12 +115,8 @@ def test_a_selection_is_a_latent_of_its_own(vae: SparseFlexVAE):
     keep = torch.rand(len(z)) < 0.5
     grid, order = VoxelGrid.build(z.coords[keep].flip(0), resolution=8, batch_size=3)
     alone = SparseTensor(grid, z.feats[keep].flip(0)[order])
-
-    class Carved:
-        mask = keep
-
     wanted = vae.decode(alone)
-    for select in (keep, Carved()):
+    for select in (keep, Selection(z.grid, keep)):
         vae.decode(z)  # what the whole grid keeps of itself must not matter
         chosen = vae.decode(z, select=select)
         assert torch.equal(chosen.features.coords, wanted.features.coords)
@@ -414,6 +410,8 @@ def test_bad_input(vae: SparseFlexVAE):
         vae.decode(z, select=torch.arange(len(z)))
     with pytest.raises(DtypeError, match="select must be"):
         vae.decode(z, select=[True])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(RangeError, match="same cells"):
+        vae.decode(z, select=Selection.all(latent_of(7).grid))
     with pytest.raises(ShapeError, match="2 entries"):
         vae.decode(z, structure=structures[:1])
     with pytest.raises(RangeError, match="coarse to fine"):

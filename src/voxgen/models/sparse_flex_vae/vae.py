@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from voxgen.core import SparseTensor, TriMesh, VoxelGrid
-from voxgen.core.checks import describe, require_finite, require_same_device, require_tensor
+from voxgen.core import Selection, SparseTensor, TriMesh, VoxelGrid
+from voxgen.core.checks import describe, require_finite, require_tensor
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
 from voxgen.layers import PointCloudEncoder
 from voxgen.models.sc_vae import Latent, LatentNormalization
@@ -26,13 +26,6 @@ from .encoder import SparseFlexEncoder
 from .records import DecodedFlex
 
 __all__ = ["SparseFlexVAE"]
-
-
-class Selected(Protocol):
-    """Anything that says which cells of a latent are meant, such as what carving and zooming give."""
-
-    @property
-    def mask(self) -> Tensor: ...
 
 
 class SparseFlexVAE(nn.Module):
@@ -143,7 +136,7 @@ class SparseFlexVAE(nn.Module):
         self,
         latent: Latent | SparseTensor,
         *,
-        select: Selected | Bool[Tensor, " n"] | None = None,
+        select: Selection | Bool[Tensor, " n"] | None = None,
         structure: Sequence[Structure] | None = None,
         prune: bool | None = None,
         factor: float = 1.0,
@@ -154,15 +147,15 @@ class SparseFlexVAE(nn.Module):
 
         Args:
             latent: what `encode` gave, or a latent (not normalised) on its grid.
-            select: (n,) bool, which cells of the latent are decoded, or an object with such a `mask`: what `carve_by_depth`,
-                `adaptive_zoom` and the like give. The rest does not exist for the decoder: the same as a latent that was built of
-                these cells.
+            select: which cells of the latent are decoded: a Selection of its grid, as `carve_by_depth`, `adaptive_zoom` and
+                `section_by_visibility` give (and their combinations), or (n,) bool. The rest does not exist for the decoder: the
+                same as a latent that was built of these cells.
             structure: the children that stay, two `Structure`s, coarse → fine, of the whole latent; with `select` the parts under
                 its cells are taken.
             prune, factor, tile, progress: see `SparseFlexDecoder.forward`.
         Raises:
-            RangeError: a latent with NaN or infinity, and as `SparseFlexDecoder.forward`.   DtypeError, ShapeError, DeviceError: not a
-            latent, or a mask that does not fit.
+            RangeError: a latent with NaN or infinity, a selection of another grid, and as `SparseFlexDecoder.forward`.
+            DtypeError, ShapeError, DeviceError: not a latent, or a mask that does not fit.
         Warns:
             EmptyResultWarning: a sample that had cells keeps none.
         """
@@ -179,7 +172,7 @@ class SparseFlexVAE(nn.Module):
         self,
         latent: Latent | SparseTensor,
         *,
-        select: Selected | Bool[Tensor, " n"] | None = None,
+        select: Selection | Bool[Tensor, " n"] | None = None,
         prune: bool | None = None,
         factor: float = 1.0,
         tile: int | None = None,
@@ -194,7 +187,7 @@ class SparseFlexVAE(nn.Module):
         cloud: OrientedPoints,
         grid: VoxelGrid,
         *,
-        select: Selected | Bool[Tensor, " n"] | None = None,
+        select: Selection | Bool[Tensor, " n"] | None = None,
         structure: Sequence[Structure] | None = None,
         sample: bool = True,
         generator: torch.Generator | None = None,
@@ -218,14 +211,13 @@ class SparseFlexVAE(nn.Module):
 
 
 def _selected(
-    where: str, z: SparseTensor, select: Selected | Tensor, structure: Sequence[Structure] | None
+    where: str, z: SparseTensor, select: Selection | Tensor, structure: Sequence[Structure] | None
 ) -> tuple[SparseTensor, tuple[Structure, ...] | None]:
     """The selected cells as a latent of their own, on a grid of their own, and the structures under them."""
-    given = select if isinstance(select, Tensor) else getattr(select, "mask", select)
-    mask = require_tensor(where, "select", given, (len(z),), (torch.bool,), hint="One entry a cell of the latent.")
-    require_same_device(where, latent=z.feats, select=mask)
-    rows = mask.nonzero().flatten()
-    part = SparseTensor(z.grid.select(rows), z.feats.index_select(0, rows))
+    if not isinstance(select, Selection):
+        require_tensor(where, "select", select, (len(z),), (torch.bool,), hint="A Selection, or one entry a cell of the latent.")
+        select = Selection(z.grid, select)
+    part, rows = select.apply(z), select.rows
     if structure is None:
         return part, None
     cells, local = part.grid, []
