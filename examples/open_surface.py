@@ -79,7 +79,7 @@ def with_border(mesh: TriMesh, width: float) -> TriMesh:
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, Score]]:
     """Returns the scores by shape and representation."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--mesh", type=Path, help="any open mesh (default: a bowl and a skirt)")
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--out", type=Path, default=Path("out"))

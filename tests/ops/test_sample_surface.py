@@ -8,6 +8,7 @@ import torch
 from voxgen.core import TriMesh
 from voxgen.core.errors import DtypeError, MeshError, RangeError
 from voxgen.ops.sample_surface import sample_surface
+from voxgen.ops.sample_surface._numba import faces_at
 from voxgen.testing.shapes import box, rotated, sphere, wavy_sheet
 
 SQUARE = TriMesh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=torch.float64), torch.tensor([[0, 1, 2], [0, 2, 3]]))
@@ -120,3 +121,14 @@ class TestIndependent:
     def test_unknown_method(self) -> None:
         with pytest.raises(RangeError, match=r"sample_surface: method must be one of 'systematic', 'independent'; got str 'poisson'"):
             sample_surface(box(), 10, method="poisson")  # pyright: ignore[reportArgumentType]
+
+
+def test_faces_are_those_of_a_binary_search() -> None:
+    generator = torch.Generator().manual_seed(1)
+    for count in (1, 2, 500):
+        areas = torch.rand(count, generator=generator, dtype=torch.float64) ** 8  # some nearly empty
+        areas[count // 3 : count // 2] = 0
+        areas[-1] += 0.1
+        ends = areas.cumsum(0)
+        along = torch.cat((torch.rand(3000, generator=generator, dtype=torch.float64) * ends[-1], ends[:-1], torch.zeros(1).double()))
+        assert torch.equal(faces_at(ends, along), torch.searchsorted(ends, along, right=True))

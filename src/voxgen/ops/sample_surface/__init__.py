@@ -1,6 +1,6 @@
 """Points on the surface of a triangle mesh, spread by area.
 
-Plain torch on sorted sums of areas; there is one engine, so nothing to choose.
+Sums of areas, faces by a compiled look-up on the CPU, the rest in torch; there is one engine, so nothing to choose.
 """
 
 from __future__ import annotations
@@ -80,10 +80,12 @@ def sample_surface(
     ends = areas.cumsum(0)
     if not float(ends[-1]) > 0:
         raise MeshError(f"{where}: mesh must have a face with area; all of its {mesh.num_faces} faces are degenerate.")
+    from ._numba import faces_at
+
     generator = torch.Generator().manual_seed(seed)
     along, u, v = (systematic if method == "systematic" else independent)(samples, generator)
     last = int(areas.nonzero()[-1])  # rounding must not push the last point beyond the faces that have area
-    faces = torch.searchsorted(ends, along * ends[-1], right=True).clamp_(max=last)
+    faces = faces_at(ends, along * ends[-1]).clamp_(max=last)
     fold = u + v > 1
     u, v = torch.where(fold, 1 - u, u), torch.where(fold, 1 - v, v)
     weights = torch.stack((1 - u - v, u, v), 1).to(mesh.vertices)
