@@ -208,7 +208,8 @@ class ViewTiling:
         """One backward pass for many tiles: what comes before the tiles (`shared`) is run once, what comes after is freed tile by tile.
 
         For each tile `loss(index, *shared)` is computed on detached copies, and its gradient added to theirs at once; at the end the sum
-        goes backward through what made `shared`. Memory is that of the shared part plus one tile; the gradient is that of the sum of the losses.
+        goes backward through what made `shared`. Memory is that of the shared part plus one tile; the gradient is
+        that of the sum of the losses.
 
         Args:
             shared: tensors that require a gradient, such as the output of a network's trunk.

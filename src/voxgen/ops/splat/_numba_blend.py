@@ -13,14 +13,21 @@ from ._preset import SMALLEST_ALPHA, STOP
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _row_span(spots, i, dy, u, first, last):
+def _ellipse(xx, xy, yy, opacity):
+    """Of the ellipse on which alpha is 1/255: square of its half width in the row of the centre, how that falls with dy², lean."""
+    inverse = 1 / xx
+    return 2 * math.log(255 * opacity) * inverse, (xx * yy - xy * xy) * inverse * inverse, xy * inverse
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _row_span(ellipse, dy, u, first, last):
     """First and last column of [first, last] in which alpha may reach 1/255; u is the spot's column in the crop."""
-    xx, xy, yy = spots[i, 2], spots[i, 3], spots[i, 4]
-    reach = 2 * math.log(255 * spots[i, 5])
-    inside = xy * xy * dy * dy - xx * (yy * dy * dy - reach)
-    root = math.sqrt(inside) if inside > 0 else 0.0
-    left, right = u + (xy * dy - root) / xx - PAD, u + (xy * dy + root) / xx + PAD
-    if left > first:  # false where the ellipse is so large that xx is 0
+    square, fall, lean = ellipse
+    square -= fall * dy * dy
+    wide = (math.sqrt(square) if square > 0 else 0.0) + PAD
+    middle = u + lean * dy
+    left, right = middle - wide, middle + wide
+    if left > first:  # false where the ellipse is so large that these are not numbers
         first = last + 1 if left > last else math.ceil(left)
     if right < last:
         last = first - 1 if right < first else math.floor(right)
@@ -35,20 +42,24 @@ def blend(spots, box, features, bounds, gaussian, view, threads, image, through,
     tiles_x = (width + TILE - 1) // TILE
     tiles = len(bounds) - 1
     for thread in prange(threads):
-        full = np.empty((TILE, TILE), np.bool_)
+        full, open_in_row = np.empty((TILE, TILE), np.bool_), np.empty(TILE, np.int64)
         for tile in range(thread, tiles, threads):
             top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
             bottom, right = min(top + TILE, height), min(left + TILE, width)
             full[:] = False
+            open_in_row[:] = right - left
             open_pixels = (bottom - top) * (right - left)
             for pair in range(bounds[tile], bounds[tile + 1]):
                 i = gaussian[pair]
                 u, v = spots[i, 0], spots[i, 1]
                 xx, xy, yy, opacity = spots[i, 2], spots[i, 3], spots[i, 4], spots[i, 5]
+                ellipse = _ellipse(xx, xy, yy, opacity)
                 first_column, last_column = max(left, box[i, 0]), min(right - 1, box[i, 1])
                 for row in range(max(top, box[i, 2]), min(bottom - 1, box[i, 3]) + 1):
+                    if open_in_row[row - top] == 0:
+                        continue
                     dy = v - (y0 + row + 0.5)
-                    first, last = _row_span(spots, i, dy, u - x0 - 0.5, first_column, last_column)
+                    first, last = _row_span(ellipse, dy, u - x0 - 0.5, first_column, last_column)
                     for column in range(first, last + 1):
                         if full[row - top, column - left]:
                             continue
@@ -61,6 +72,7 @@ def blend(spots, box, features, bounds, gaussian, view, threads, image, through,
                         after = before * (1 - alpha)
                         if after < STOP or (after == STOP and not strict):
                             full[row - top, column - left] = True
+                            open_in_row[row - top] -= 1
                             open_pixels -= 1
                             continue
                         weight = alpha * before
@@ -80,25 +92,30 @@ def blend_backward(spots, box, features, bounds, gaussian, slot, view, threads, 
     tiles_x = (width + TILE - 1) // TILE
     tiles = len(bounds) - 1
     for thread in prange(threads):
-        light, behind = np.empty((TILE, TILE)), np.empty((TILE, TILE))
+        light, behind, end_of_row = np.empty((TILE, TILE)), np.empty((TILE, TILE)), np.empty(TILE, np.int64)
         for tile in range(thread, tiles, threads):
             top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
             bottom, right = min(top + TILE, height), min(left + TILE, width)
             end = bounds[tile]
             for row in range(top, bottom):
+                end_of_row[row - top] = 0
                 for column in range(left, right):
                     light[row - top, column - left] = through[row, column]
                     behind[row - top, column - left] = -through[row, column] * d_alpha[row, column]
-                    end = max(end, last_pair[row, column])
+                    end_of_row[row - top] = max(end_of_row[row - top], last_pair[row, column])
+                end = max(end, end_of_row[row - top])
             for pair in range(end - 1, bounds[tile] - 1, -1):
                 i, out = gaussian[pair], d_slots[slot[pair]]
                 u, v = spots[i, 0], spots[i, 1]
                 xx, xy, yy, opacity = spots[i, 2], spots[i, 3], spots[i, 4], spots[i, 5]
+                ellipse = _ellipse(xx, xy, yy, opacity)
                 first_column, last_column = max(left, box[i, 0]), min(right - 1, box[i, 1])
                 d_u, d_v, d_xx, d_xy, d_yy, d_opacity = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
                 for row in range(max(top, box[i, 2]), min(bottom - 1, box[i, 3]) + 1):
+                    if pair >= end_of_row[row - top]:
+                        continue
                     dy = v - (y0 + row + 0.5)
-                    first, last = _row_span(spots, i, dy, u - x0 - 0.5, first_column, last_column)
+                    first, last = _row_span(ellipse, dy, u - x0 - 0.5, first_column, last_column)
                     for column in range(first, last + 1):
                         if pair >= last_pair[row, column]:
                             continue
