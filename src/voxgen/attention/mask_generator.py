@@ -48,11 +48,12 @@ class MaskGenerator(nn.Module):
 
     Args:
         latent_channels: width of the latent.
-        geometry_channels: width of the numbers beside it; 0 for none.
+        geometry_channels: width of the numbers beside it; 0 for none. They go into the transformer with the latent, and once more past it,
+            since its norms and position codes would drown them.
         model_channels, num_blocks, heads, window, mlp_ratio: of the transformer; the depth is half of TRELLIS' decoder's.
         widths: of the levels above the latent's that have a predictor too, coarse → fine. One level more than widths is predicted.
         checkpoint: compute blocks again in the backward pass instead of keeping their intermediate results.
-    Parameters: input_layer, blocks.{i} as `WindowTransformer`, out_norm, predict.{l} as `ChildPredictor` with its threshold,
+    Parameters: input_layer, blocks.{i} as `WindowTransformer`, out_norm, geometry_layer.{0, 2} with geometry, predict.{l} as `ChildPredictor` with its threshold,
         upsample.{l} as `OctantUpsample`.
     Raises:
         RangeError: numbers that make no network.   By `forward`: ShapeError, DtypeError, DeviceError, inputs that do not fit; RangeError,
@@ -90,6 +91,11 @@ class MaskGenerator(nn.Module):
         self.input_layer = nn.Linear(latent_channels + geometry_channels, model_channels)
         self.blocks = WindowTransformer(model_channels, num_blocks, heads, window, mlp_ratio=mlp_ratio, checkpoint=checkpoint)
         self.out_norm = LayerNorm32(model_channels)
+        self.geometry_layer = (
+            nn.Sequential(nn.Linear(geometry_channels, model_channels), nn.SiLU(), nn.Linear(model_channels, model_channels))
+            if geometry_channels
+            else None
+        )
         self.predict = nn.ModuleList(ChildPredictor(width) for width in levels)
         self.upsample = nn.ModuleList(OctantUpsample(a, b, checkpoint=checkpoint) for a, b in pairwise(levels))
 
@@ -124,6 +130,8 @@ class MaskGenerator(nn.Module):
         feats = z.feats if geometry is None else torch.cat((z.feats, geometry.to(z.dtype)), 1)
         h = z.with_feats(self.input_layer(feats.to(self.input_layer.weight.dtype)))
         h = self.out_norm(self.blocks(h))
+        if self.geometry_layer is not None and geometry is not None:
+            h = h.with_feats(h.feats + self.geometry_layer(geometry.to(self.input_layer.weight.dtype)))
         made, scores = [], []
         for level, predict in enumerate(self._predictors()):
             logits = predict(h)

@@ -16,7 +16,9 @@ from voxgen.core.errors import RangeError
 from ._checks import require_channels, require_input
 from ._conv import SparseConv3d
 from ._norm import LayerNorm32
+from ._residual import zeroed
 from ._residual_resample import CHILDREN
+from ._sums import add
 
 CHUNK = 1 << 16
 """Cells whose hidden features are made at once where no gradient is wanted."""
@@ -25,15 +27,15 @@ CHUNK = 1 << 16
 class ChildPredictor(nn.Module):
     """Logits of the eight children of each cell, and the decision that is made of them.
 
-    norm, convolution (so that a cell knows its neighbours), SiLU, linear map, SiLU, linear map to eight logits. Each child has its own
-    row in the last map of its parent's features, so nothing as wide as the features is ever made for all 8p candidates.
+    norm, linear map of each cell plus a convolution over its neighbours, SiLU, linear map, SiLU, linear map to eight logits. Each child
+    has its own row in the last map of its parent's features, so nothing as wide as the features is ever made for all 8p candidates.
 
     Args:
         channels: C.
         hidden: H; None takes C.
-        context: False leaves the convolution out: a linear map of each cell alone takes its place.
+        context: False leaves the convolution out, so that each cell stands alone.
     Parameters:
-        norm.weight, norm.bias: (C,).   context.weight: (27, C, H), or without context (H, C).   context.bias: (H,).
+        norm.weight, norm.bias: (C,).   own.weight: (H, C).   own.bias: (H,).   context.weight: (27, C, H), zero at first.
         hidden.weight: (H, H).   hidden.bias: (H,).   logits.weight: (8, H).   logits.bias: (8,).
     Buffer:
         threshold: () float32, stored with the weights: a child is kept where its logit is above it. 0 at first, a probability of
@@ -41,7 +43,7 @@ class ChildPredictor(nn.Module):
     Raises:
         RangeError: a width below 1. By `forward`, as `SparseConv3d`.
     Takes (p cells, C), returns (p, 8), slot = x + 2y + 4z. Differentiable. Empty tensors and samples are legal.
-    Cost: 2CH · pairs + 2H² + 16H operations a cell; (p, H) floats, and with gradients three times that.
+    Cost: 2CH · (pairs + 1) + 2H² + 16H operations a cell; (p, H) floats, and with gradients three times that.
     Source: Sparse-Up, mask of its upsampling module; the paper states no network.
     Example:
         >>> predictor = ChildPredictor(32)
@@ -59,7 +61,8 @@ class ChildPredictor(nn.Module):
         require_channels("ChildPredictor", channels=channels, hidden=width)
         self.channels = channels
         self.norm = LayerNorm32(channels)
-        self.context = SparseConv3d(channels, width) if context else nn.Linear(channels, width)
+        self.own = nn.Linear(channels, width)
+        self.context = zeroed(SparseConv3d(channels, width, bias=False)) if context else None
         self.hidden = nn.Linear(width, width)
         self.logits = nn.Linear(width, CHILDREN)
         self.register_buffer("threshold", torch.zeros(()))
@@ -67,8 +70,10 @@ class ChildPredictor(nn.Module):
     def forward(self, x: SparseTensor) -> Float[Tensor, "p 8"]:
         """Logits of the children of each cell of x."""
         require_input("ChildPredictor", x, self.channels, self.logits.weight)
-        h = self.norm(x.feats)
-        h = self.context(x.with_feats(h)).feats if isinstance(self.context, SparseConv3d) else self.context(h)
+        normed = x.with_feats(self.norm(x.feats))
+        h = self.own(normed.feats)
+        if self.context is not None:
+            h = add(self.context(normed).feats, h)
         if torch.is_grad_enabled():
             return self._head(h)
         return torch.cat([self._head(part) for part in h.split(CHUNK)])
