@@ -82,6 +82,7 @@ _SMALL = {
     "num_blocks": 2,
     "num_heads": 4,
     "norm": "per_voxel",
+    "num_groups": 8,
     "pruning": True,
     "compat": None,
 }
