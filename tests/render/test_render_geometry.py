@@ -82,6 +82,9 @@ def test_given_vertex_normals_are_used() -> None:
     wall = square(half=5.0, normals=torch.tensor([[0.0, 0.6, 0.8]]).expand(4, 3))
     maps = render_geometry(wall, around(1), normals="vertex", antialias=False)
     assert torch.allclose(maps.normal[maps.mask == 1], torch.tensor([0.0, 0.6, 0.8]), atol=1e-6)
+    mixed = render_geometry(wall.replace(vertices=wall.vertices.double()), around(1), normals="vertex", antialias=False).normal
+    assert mixed.dtype == torch.float64
+    assert torch.allclose(mixed.float(), maps.normal, atol=1e-6)
 
 
 def test_depth_and_faces_agree_with_pictures() -> None:
@@ -139,6 +142,22 @@ def test_views_in_groups_and_faces_in_sections_change_nothing(monkeypatch: pytes
     assert same(whole, render_geometry(mesh, camera, max_faces=1000))
     monkeypatch.setattr(geometry, "_PIXELS", 2 * 32 * 32)
     assert same(whole, render_geometry(mesh, camera))
+
+
+def test_half_precision_regions_and_repeated_runs_change_nothing() -> None:
+    mesh, camera = rotated(torus()), around(2)
+    vertices = mesh.vertices.clone().requires_grad_()
+
+    def run() -> tuple[GeometryMaps, Tensor]:
+        maps = render_geometry(mesh.replace(vertices=vertices), camera, normal_space="camera", normals="vertex")
+        return maps, torch.autograd.grad(maps.depth.square().sum() + maps.normal[..., 0].sum() + maps.mask.sum(), vertices)[0]
+
+    maps, gradient = run()
+    again, same_gradient = run()
+    assert same(maps, again)
+    assert torch.equal(gradient, same_gradient)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert same(maps, run()[0])
 
 
 def test_nothing_to_see() -> None:

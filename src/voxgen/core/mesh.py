@@ -137,7 +137,8 @@ class TriMesh:
 
     def corners(self) -> Tensor:
         """(f, 3, 3) positions: face, corner, axis. Differentiable in the vertices."""
-        return self.vertices[self.faces.long()]
+        # not vertices[faces], whose backward pass adds in changing order on a CPU
+        return self.vertices.index_select(0, self.faces.flatten().long()).reshape(-1, 3, 3)
 
     def face_normals(self, normalize: bool = True) -> Tensor:
         """(f, 3) normals; zero for degenerate faces. Without `normalize` their length is twice the face's area."""

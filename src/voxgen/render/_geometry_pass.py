@@ -76,7 +76,7 @@ class GeometryPass:
             normal = torch.where((normal.detach() * from_eye.detach()).sum(1, keepdim=True) < 0, normal, -normal)
         rows = interpolable(mesh)
         values = [torch.ones_like(weights[:, :1]), self._depth(position, camera, view, from_eye), normal]
-        values += [position if name == "position" else _mix(rows[name].to(position), corner, weights) for name in self.attributes]
+        values += [position if name == "position" else _mix(rows[name], corner, weights) for name in self.attributes]
         found = torch.cat(values, 1)
         background = found.new_zeros(raster.face_id.numel(), found.shape[1])
         if self.depth_background:
@@ -99,7 +99,7 @@ def _viewing_rays(position: Tensor, camera: Camera, view: Tensor) -> Tensor:
 
 def _mix(rows: Tensor, corner: Tensor, weights: Tensor) -> Tensor:
     """Values of the vertices (v, c) at corners (n, 3), weighted."""
-    return embedding_bag(corner, rows, per_sample_weights=weights, mode="sum")
+    return embedding_bag(corner, rows.to(weights), per_sample_weights=weights, mode="sum")
 
 
 def _face_normals(corners: Tensor) -> Tensor:
