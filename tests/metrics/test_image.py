@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
-from voxgen.metrics import normal_psnr, psnr, ssim
+from voxgen.metrics import lpips, normal_psnr, psnr, ssim
+from voxgen.testing.features import RandomFeatures
 
 
 def hashed(shape: tuple[int, ...], stream: int) -> Tensor:
@@ -153,3 +154,22 @@ def test_bad_input() -> None:
         psnr(x, x, mask=torch.ones(1, 1, 16, 16, dtype=torch.bool))
     with pytest.raises(ShapeError, match=r"normals must be \(b, 3, h, w\)"):
         normal_psnr(x[:, :2], x[:, :2])
+
+
+def test_lpips_gives_a_number_an_image() -> None:
+    a, b = noisy_pair()
+    two = torch.cat((a, b)), torch.cat((b, b))
+    network = RandomFeatures()
+    found = lpips(*two, network=network)
+    assert torch.allclose(found, network(two[0] * 2 - 1, two[1] * 2 - 1).flatten())
+    assert float(found[0]) > 0
+    assert float(found[1]) == 0
+    hidden = torch.zeros(2, 32, 32, dtype=torch.bool)
+    assert bool((lpips(*two, network=network, mask=hidden) == 0).all())
+    assert lpips(a[:0], b[:0], network=network).shape == (0,)
+    with pytest.raises(ShapeError, match=r"image must be \(b, 3, h, w\)"):
+        lpips(a[:, :1], b[:, :1], network=network)
+    with pytest.raises(ShapeError, match="one number an image, 1"):
+        lpips(a, b, network=lambda x, y: x - y)
+    with pytest.raises(DtypeError, match="float tensor"):
+        lpips(a, b, network=lambda x, y: 3)  # pyright: ignore[reportArgumentType]

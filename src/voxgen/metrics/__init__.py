@@ -6,6 +6,7 @@ from voxgen.ops.sample_surface import sample_surface as sample_surface
 
 from .floor import SamplingFloor as SamplingFloor
 from .floor import sampling_floor as sampling_floor
+from .image import lpips as lpips
 from .image import normal_psnr as normal_psnr
 from .image import psnr as psnr
 from .image import ssim as ssim
@@ -41,6 +42,7 @@ __all__ = [
     "chamfer_distance",
     "compare_surfaces",
     "f_score",
+    "lpips",
     "mesh_distance",
     "mesh_report",
     "normal_consistency",

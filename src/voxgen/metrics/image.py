@@ -1,4 +1,4 @@
-"""How close images are: PSNR, SSIM, PSNR of normal maps. Plain torch, batched, differentiable, any device."""
+"""How close images are: PSNR, SSIM, LPIPS, PSNR of normal maps. Plain torch, batched, differentiable, any device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from voxgen.core.checks import FLOATS, describe, require_choice, require_same_device, require_tensor
-from voxgen.core.errors import RangeError, ShapeError
+from voxgen.core.errors import DtypeError, RangeError, ShapeError
+from voxgen.losses import Perceptual, lpips_network
 from voxgen.losses.ssim import WINDOW, structural_similarity
 
 Images = Float[Tensor, "b c h w"]
@@ -103,6 +104,43 @@ def ssim(image: Images, target: Images, *, data_range: float = 1.0, padding: Lit
     if padding == "valid" and min(image.shape[2:]) < WINDOW:
         raise ShapeError(f"{where}: images must be at least {WINDOW} × {WINDOW} pixels with padding='valid'; got {describe(image)}.")
     return structural_similarity(image, target, data_range, padding)
+
+
+def lpips(
+    image: Float[Tensor, "b 3 h w"],
+    target: Float[Tensor, "b 3 h w"],
+    *,
+    network: Perceptual | None = None,
+    mask: Mask | None = None,
+) -> PerImage:
+    """Learned perceptual distance of each image: 0 for equal ones, about 1 for unrelated ones.
+
+    Args:
+        image, target: (b, 3, h, w) floats in [0, 1], of equal shape.
+        network: distance of pictures in [−1, 1], one number each, on the images' device; None loads
+            `voxgen.losses.lpips_network("vgg")`, in each call: for many calls load it once. Say which one numbers were measured with.
+        mask: (b, h, w) bool; elsewhere both images are set to zero (black).
+    Returns:
+        (b,) float32, or float64 if an input is. Differentiable in both images, if the network is.
+    Raises:
+        ShapeError, DtypeError, DeviceError: inputs that do not fit each other, or a network that gives not one float an image.
+        MissingDependency: no network, and the package lpips or its weights are not there.
+    Source: Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", 2018.
+    """
+    where = "lpips"
+    image, target = _require_pair(where, ("image", "target"), image, target, 3)
+    if mask is not None:
+        keep = _require_mask(where, "mask", mask, image)[:, None]
+        image, target = torch.where(keep, image, 0), torch.where(keep, target, 0)
+    if len(image) == 0:
+        return image.new_zeros(0)
+    network = lpips_network(device=image.device) if network is None else network
+    distance = network(image * 2 - 1, target * 2 - 1)
+    if not isinstance(distance, Tensor) or not distance.is_floating_point():
+        raise DtypeError(f"{where}: network must return a float tensor; got {describe(distance)}.")
+    if distance.numel() != len(image):
+        raise ShapeError(f"{where}: network must return one number an image, {len(image)}; got {describe(distance)}.")
+    return distance.reshape(len(image)).to(image)
 
 
 def normal_psnr(
