@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ import torch
 from torch import Tensor
 
 from voxgen.core import Camera, TriMesh
-from voxgen.core.errors import BackendUnavailable, DeviceError, DtypeError, MeshError, RangeError, ShapeError
-from voxgen.ops.rasterize import RasterOutput, _numba, interpolate, rasterize, screen_derivatives
+from voxgen.core.errors import BackendUnavailable, CapacityError, DeviceError, DtypeError, MeshError, RangeError, ShapeError
+from voxgen.ops._registry import Call
+from voxgen.ops.rasterize import RasterOutput, Window, _numba, _nvdiffrast, interpolate, rasterize, screen_derivatives
+from voxgen.ops.rasterize._query import Query
 from voxgen.testing.shapes import quad_faces, rotated, sphere, torus
 
 BACKENDS = ("numba", "torch", "reference")
@@ -415,6 +419,58 @@ def test_order_of_faces_lists_and_threads_do_not_matter(monkeypatch: pytest.Monk
         numba.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("block", [512, 1 << 14])
+def test_triton_under_the_interpreter(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from voxgen.ops.rasterize import _triton
+
+    monkeypatch.setattr(_triton, "INTERPRETED_BLOCK", block)
+    monkeypatch.setattr(_triton, "_LAUNCH", 8 * block)  # several launches
+    positions, faces = crowd()
+    options: dict[str, Any] = {"window": (3, 5, 4, 6), "max_faces": 150}
+    first = rasterize(positions, faces, 9, 12, backend="triton", **options)
+    assert same(first, rasterize(positions, faces, 9, 12, backend="reference", **options))
+    second = rasterize(positions, faces, 9, 12, behind=first.face_id, backend="triton", **options)
+    assert same(second, rasterize(positions, faces, 9, 12, behind=first.face_id, backend="reference", **options))
+    assert int((second.face_id >= 0).sum()) > 5
+
+
+def test_nvdiffrast_gets_what_it_takes_and_its_ids_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in that answers as the library does: ids from 1 as floats, in the last channel, for the faces it is given."""
+    contexts: list[torch.device] = []
+
+    def stand_in(context: str, pos: Tensor, tri: Tensor, resolution: tuple[int, int], grad_db: bool) -> tuple[Tensor, Tensor]:
+        assert context == "context"
+        assert not grad_db
+        assert (pos.dtype, tri.dtype, pos.is_contiguous(), tri.is_contiguous()) == (torch.float32, torch.int32, True, True)
+        ids = rasterize(pos, tri, *resolution).face_id + 1
+        return torch.cat((torch.rand(*ids.shape, 3), ids[..., None].float()), -1), torch.zeros(0)
+
+    library = ModuleType("nvdiffrast")
+    library.torch = ModuleType("nvdiffrast.torch")  # pyright: ignore[reportAttributeAccessIssue]
+    library.torch.rasterize = stand_in  # pyright: ignore[reportAttributeAccessIssue]
+    library.torch.RasterizeCudaContext = lambda device: contexts.append(device) or "context"  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "nvdiffrast", library)
+    monkeypatch.setitem(sys.modules, "nvdiffrast.torch", library.torch)
+    monkeypatch.setattr(_nvdiffrast, "_CONTEXTS", {})
+    positions, faces = crowd()
+    batch, ranges = torch.stack((positions, positions.flip(0), positions)), ((0, 190), (20, 60), (7, 0))
+    query = Query(batch, faces.int(), ranges, Window(27, 45, 4, 3, 20, 30))
+    expected = rasterize(batch, faces, 27, 45, ranges=torch.tensor(ranges), window=(4, 3, 20, 30))
+    assert torch.equal(_nvdiffrast.visible_faces(query), expected.face_id)
+    assert contexts == [torch.device("cpu")]
+    monkeypatch.setattr(_nvdiffrast, "MAX_FACES", 100)
+    with pytest.raises(CapacityError, match="Lower max_faces"):
+        _nvdiffrast.visible_faces(query)
+    assert nvdiffrast_reasons("cuda") == ""
+    assert "runs on cuda" in nvdiffrast_reasons("cpu")
+    assert "behind" in nvdiffrast_reasons("cuda", peels=True)
+    assert "not exact" in nvdiffrast_reasons("cuda", exact=True)
+
+
+def nvdiffrast_reasons(device: str, **facts: Any) -> str:
+    return "; ".join(_nvdiffrast.nvdiffrast_serves(Call(torch.device(device), torch.float32, False, facts)))
+
+
 def test_nothing_to_see() -> None:
     none = torch.zeros(0, 3, dtype=torch.int32)
     positions = torch.zeros(0, 4, requires_grad=True)
@@ -490,7 +546,9 @@ def test_bad_layers_backends_and_attributes() -> None:
     with pytest.raises(MeshError, match="behind must name some of the 1 faces"):
         rasterize(TRIANGLE, ONE, 4, 4, behind=raster.face_id + 1)
     with pytest.raises(BackendUnavailable, match="reference: ready"):
-        rasterize(TRIANGLE, ONE, 4, 4, backend="triton")
+        rasterize(TRIANGLE.double(), ONE, 4, 4, backend="triton")
+    with pytest.raises(BackendUnavailable, match=r"nvdiffrast: .*package nvdiffrast is not installed|runs on cuda"):
+        rasterize(TRIANGLE, ONE, 4, 4, backend="nvdiffrast")
     with pytest.raises(MeshError, match="row for each vertex"):
         interpolate(torch.zeros(2, 1), ONE, raster)
     with pytest.raises(MeshError, match="those given to rasterize"):

@@ -12,7 +12,7 @@ from torch import Tensor
 from voxgen.core.aliases import Faces
 from voxgen.core.checks import describe, require_finite, require_int, require_same_device, require_tensor
 from voxgen.core.errors import MeshError, RangeError, ShapeError
-from voxgen.ops._registry import Backend, Op, cpu_only, triton_device
+from voxgen.ops._registry import Backend, Op, cpu_only, module, triton_device
 
 from ._barycentrics import locate
 from ._barycentrics import screen_derivatives as screen_derivatives
@@ -22,6 +22,7 @@ from ._barycentrics import to_screen as to_screen
 from ._interpolate import interpolate as interpolate
 from ._interpolate import interpolate_derivatives as interpolate_derivatives
 from ._nearest import nearest_faces
+from ._nvdiffrast import nvdiffrast_serves
 from ._output import RasterOutput as RasterOutput
 from ._query import Query
 from ._query import Window as Window
@@ -44,6 +45,7 @@ OP = Op(
         Backend("numba", "voxgen.ops.rasterize._numba:visible_faces", (cpu_only,)),
         Backend("triton", "voxgen.ops.rasterize._triton:visible_faces", (triton_device,)),
         Backend("torch", "voxgen.ops.rasterize._torch:visible_faces"),
+        Backend("nvdiffrast", "voxgen.ops.rasterize._nvdiffrast:visible_faces", (module("nvdiffrast"), nvdiffrast_serves)),
         Backend("reference", "voxgen.ops.rasterize._reference:visible_faces"),
     ),
 )

@@ -6,6 +6,8 @@ smallest depth of each pixel, the next the lowest face that has it. Minima do no
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
@@ -40,6 +42,8 @@ def _one_view(view: View, faces: Tensor, window: Window) -> Tensor:
     screen = torch.stack(to_screen(view.positions, window.height, window.width), -1)
     block = BLOCK if faces.device.type == "cuda" else INTERPRETED_BLOCK
     steps = max(1, len(boxes.face).bit_length())
+    # fused multiply-add rounds differently
+    constants: dict[str, Any] = {"STEPS": steps, "BLOCK": block, "PEEL": peel, "enable_fp_fusion": False}
     with on_device(faces):
         for by_depth in (True, False):
             for start in range(0, pairs, _LAUNCH):
@@ -61,10 +65,6 @@ def _one_view(view: View, faces: Tensor, window: Window) -> Tensor:
                     window.top,
                     window.left,
                     window.columns,
-                    STEPS=steps,
-                    BLOCK=block,
-                    PEEL=peel,
-                    BY_DEPTH=by_depth,
-                    enable_fp_fusion=False,
+                    **{**constants, "BY_DEPTH": by_depth},
                 )
     return torch.where(best_id == 2**31 - 1, -1, best_id).view(window.rows, window.columns)

@@ -30,7 +30,7 @@ def _run(height: int, width: int, options: Mapping[str, object]) -> Callable[[st
 def _case(
     name: str, height: int, width: int, gradients: tuple[str, ...] = (), options: Mapping[str, object] | None = None, **inputs: Tensor
 ) -> Case:
-    return Case(f"{name}-{height}x{width}", inputs, _run(height, width, options or {}), gradients)
+    return Case(f"{name}-{height}x{width}", inputs, _run(height, width, options or {}), gradients, {"exact": True})
 
 
 def _soup(count: int, seed: int, step: float = 0.0) -> tuple[Tensor, Tensor]:
