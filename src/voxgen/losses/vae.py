@@ -67,7 +67,7 @@ class ShapeVAELoss:
         crossing, dual_vertex, subdivision, kl, mask, depth, normal, normal_ssim, normal_lpips: weights, at least 0.
         per_sample: each sample counts the same in all means, instead of each voxel; needs `bounds` in the call. The original
             has no such option: there a sample with many voxels outweighs the others of its batch.
-        render: gives the render terms; see `RenderTerms`.
+        render: gives the render terms: `voxgen.models.MeshRenderTerms()`, or another `RenderTerms`.
     Raises:
         RangeError: a weight that is negative or not finite.
     Source: TRELLIS.2 (arXiv 2512.14692), training code, both stages. The paper adds the render terms in the second stage
@@ -160,7 +160,8 @@ class MaterialVAELoss:
     Args:
         l1, kl, base_color_ssim, base_color_lpips, surface_ssim, surface_lpips: weights, at least 0; the published ones.
         per_sample: each sample counts the same, instead of each voxel; needs `bounds` in the call. Not in the original.
-        render: gives the render terms of the second stage; see `RenderTerms`. None: first stage.
+        render: gives the render terms of the second stage: `voxgen.models.MaterialRenderTerms()`, or another `RenderTerms`. None:
+            first stage.
     Raises:
         RangeError: a weight that is negative or not finite.
     Source: TRELLIS.2 (arXiv 2512.14692). Differences: `per_sample`.
