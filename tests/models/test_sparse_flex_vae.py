@@ -217,7 +217,8 @@ def test_nothing_one_cell_and_everything_pruned(vae: SparseFlexVAE):
         assert decoded.features.feats.shape == (0, 53)
     with pytest.warns(EmptyResultWarning):
         assert [mesh.num_faces for mesh in closed.decode_mesh(z)] == [0, 0, 0]
-    assert closed.decoder.emit(z, boxes=2).features.shape == (0, 53)
+    emitted = closed.decoder.emit(z, boxes=2)
+    assert (emitted.features.shape, len(emitted.flex.grid)) == ((0, 53), 0)
 
 
 def test_sampling_is_the_generators(vae: SparseFlexVAE):
