@@ -49,6 +49,7 @@ class Kind(Generic[V]):
         save, load: one volume and the path of an .npz file, which appears last and whole.
         exchange_axes: new axis i is old axis `axes[i]`.
         batched: several volumes as one.
+        dress: what to put on a procedural shape, by its seed: textures.
     """
 
     name: str
@@ -59,6 +60,12 @@ class Kind(Generic[V]):
     batched: Callable[[list[V]], V]
     fill: float = 1.0
     closed: bool = False
+    dress: Callable[[TriMesh, int], TriMesh] | None = None
+
+    def mesh_of(self, source: Source) -> TriMesh:
+        """What is converted: the mesh of a source, fitted and dressed."""
+        mesh = source.mesh(self.fill)
+        return self.dress(mesh, source.origin) if self.dress is not None and isinstance(source.origin, int) else mesh
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def prepare(sources: list[Source], kind: Kind[V], resolution: int, folder: Path,
         path = folder / f"{source.key()}-{resolution}.npz"
         if not path.exists():
             try:
-                volume = kind.convert(source.mesh(kind.fill), resolution)
+                volume = kind.convert(kind.mesh_of(source), resolution)
             except VoxgenError as error:
                 warnings.warn(f"{source.name} is left out: {error}", stacklevel=2)
                 continue

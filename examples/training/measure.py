@@ -73,8 +73,26 @@ class RoundTrip:
     tokens: int
 
 
-Reconstruct = Callable[[Any, Any], RoundTrip]
-"""Network and true volume → encode, mean of the posterior, decode with predicted structure."""
+Reconstruct = Callable[[Any, Any], Any]
+"""Network and true volume → encode, mean of the posterior, decode with predicted structure: a `RoundTrip`, or what the example's own
+`Measures` take."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How an example measures what its network makes of held-out shapes, and shows it.
+
+    Attributes:
+        measure: (network, reconstruct, shapes, kind, device, *, samples, show) → one result a shape, each with a `source`.
+        table: the results as text.   picture: results, resolution, title → (h, w, 3).
+        numbers: means over the results, by name.   note: what the table's numbers are, in a few words.
+    """
+
+    measure: Callable[..., list[Any]]
+    table: Callable[[list[Any]], str]
+    picture: Callable[[list[Any], int, str], Tensor]
+    numbers: Callable[[list[Any]], dict[str, float]]
+    note: str
 
 
 @torch.no_grad()
@@ -122,10 +140,18 @@ def picture(results: list[Reconstruction], resolution: int, title: str, size: in
     panels = [panel for r in results for panel in _panels(r, resolution, size)]
     rows = [[*panels[i : i + 6], ScaleBar(0.0, 2.0, label="voxels")] for i in range(0, len(panels), 6)]
     caption = (
-        "Held-out shapes, reconstructed by the averaged weights from predicted structure. Error: distance of each vertex of the "
-        "reconstruction to the source, in voxels."
+        "Held-out shapes, reconstructed by the averaged weights. Error: distance of each vertex of the reconstruction to the "
+        "source, in voxels."
     )
     return compose_figure(rows, title=title, caption=caption)
+
+
+def means(results: list[Reconstruction]) -> dict[str, float]:
+    """Of the scores, by name."""
+    return {name: sum(getattr(r.score, name) for r in results) / len(results) for name in ("chamfer", "best", "iou", "f1", "f2")}
+
+
+SURFACES = Measures(measure, table, picture, means, "distances in voxels")
 
 
 def _panels(result: Reconstruction, resolution: int, size: int) -> list[Panel]:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from voxgen.core.atomic import atomic_write
-
-from .measure import Reconstruction, picture
 
 
 class Clock:
@@ -64,12 +63,12 @@ class Log:
             for name, value in {**{f"loss/{k}": v for k, v in numbers.items()}, **{f"run/{k}": v for k, v in more.items()}}.items():
                 self.writer.add_scalar(name, value, step)
 
-    def reconstructions(self, step: int, results: list[Reconstruction], resolution: int) -> None:
+    def reconstructions(self, step: int, image: Tensor, numbers: dict[str, float]) -> None:
         if self.writer is None:
             return
-        self.writer.add_image("held-out", picture(results, resolution, f"step {step}").numpy(), step, dataformats="HWC")
-        self.writer.add_scalar("held-out/chamfer_voxels", sum(r.score.chamfer for r in results) / len(results), step)
-        self.writer.add_scalar("held-out/structure_iou", sum(r.score.iou for r in results) / len(results), step)
+        self.writer.add_image("held-out", image.numpy(), step, dataformats="HWC")
+        for name, value in numbers.items():
+            self.writer.add_scalar(f"held-out/{name}", value, step)
 
     def close(self) -> None:
         if self.writer is not None:

@@ -22,7 +22,7 @@ from voxgen.core.atomic import atomic_write
 from voxgen.render import save_png
 
 from .data import BudgetSampler, Kind, Source, Volume, VolumeDataset, find_sources, prepare
-from .measure import Reconstruct, Reconstruction, measure, picture, table
+from .measure import SURFACES, Measures, Reconstruct
 from .progress import Clock, Log, learning_rate
 from .state import AdaptiveClip, load_checkpoint, moving_average, noise_generator, save_checkpoint
 
@@ -45,6 +45,8 @@ class Task:
         defaults: of arguments, where they differ from those of `parse`.
         configure: gives the arguments to the module that `training` made.
         pictures: more pictures of the averaged network for the folder, by name.
+        measures: how reconstructions are measured and shown.   shown: names of facts that stand in the progress bar and the summary.
+        structure: how reconstructions come by their cells, for titles.
     A module may have an attribute `progress`, which is set to how far the run is, 0 to 1, before each step, and `facts`, numbers to
     show and write beside the losses.
     """
@@ -66,7 +68,10 @@ class Task:
     fixed: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     configure: Callable[[nn.Module, argparse.Namespace], None] | None = None
-    pictures: Callable[[nn.Module, list[Reconstruction], int], dict[str, Tensor]] | None = None
+    pictures: Callable[[nn.Module, list[Any], int], dict[str, Tensor]] | None = None
+    measures: Measures = SURFACES
+    shown: tuple[str, ...] = ()
+    structure: str = "from predicted structure"
 
 
 def parse(task: Task, argv: list[str] | None) -> argparse.Namespace:
@@ -75,6 +80,7 @@ def parse(task: Task, argv: list[str] | None) -> argparse.Namespace:
     add("--data", type=Path, help="folder of meshes (glb, gltf, obj, ply, stl, off); default: procedural shapes")
     add("--shapes", type=int, default=500, help="procedural shapes to train on")
     add("--held-out", type=int, default=24, help="shapes to measure on")
+    add("--measure-on", type=Path, nargs="+", metavar="MESH", help="measure on these files instead; they are not trained on")
     add("--resolution", type=int, default=64, help="voxels a side; 128 takes twice as long a step, with half as many shapes")
     add("--minutes", type=float, default=10.0, help="time to train; conversion before and measuring after come on top")
     add("--steps", type=int, help="train for so many steps instead: then two runs are equal, also if one was interrupted")
@@ -121,6 +127,7 @@ class Run:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.clip = AdaptiveClip()
         self.step, self.seconds = 0, 0.0
+        self.facts: dict[str, float] = {}
         self.path = arguments.out / "checkpoint.pt"
 
     @property
@@ -176,11 +183,13 @@ class Run:
         self.average.update_parameters(inner)
         self.step += 1
         facts = {"gradient_norm": norm, "clip": self.clip.bound, "learning_rate": rate, "voxels": float(len(truth))}
-        return terms.numbers(), facts | getattr(inner, "facts", {})
+        self.facts = facts | getattr(inner, "facts", {})
+        return terms.numbers(), self.facts
 
-    def measure(self, shapes: Shapes, **options: Any) -> list[Reconstruction]:
+    def measure(self, shapes: Shapes, **options: Any) -> list[Any]:
         """Reconstructions of the averaged weights."""
-        return measure(self.averaged, self.task.reconstruct, shapes, self.task.kind, self.accelerator.device, **options)
+        measures = self.task.measures
+        return measures.measure(self.averaged, self.task.reconstruct, shapes, self.task.kind, self.accelerator.device, **options)
 
 
 def batches(run: Run, paths: list[Path]) -> Iterator[Volume]:
@@ -205,11 +214,14 @@ def train(run: Run, data: Shapes, held_out: Shapes) -> None:
             clock.step = run.step
             log.losses(run.step - 1, numbers, more)
             bar.update(100 * progress - bar.n)
-            bar.set_postfix(step=run.step, loss=f"{numbers['total']:.3f}", voxels=f"{more['voxels']:,.0f}", refresh=False)
+            facts = {name: f"{more[name]:,.0f}" for name in ("voxels", *run.task.shown)}
+            bar.set_postfix(step=run.step, loss=f"{numbers['total']:.3f}", refresh=False, **facts)
             if run.step % arguments.checkpoint_every == 0:
                 run.save(clock.seconds)
             if main and run.step % arguments.picture_every == 0:
-                log.reconstructions(run.step, run.measure(held_out[:4], samples=5000), arguments.resolution)
+                results, measures = run.measure(held_out[:4], samples=5000), run.task.measures
+                shown = measures.picture(results, arguments.resolution, f"step {run.step}")
+                log.reconstructions(run.step, shown, measures.numbers(results))
         bar.update(100 - bar.n)
     run.seconds = clock.seconds
     run.save(run.seconds)
@@ -220,18 +232,19 @@ def finish(run: Run, held_out: Shapes) -> dict[str, float]:
     out, resolution = run.arguments.out, run.arguments.resolution
     written = run.task.save(run.averaged, out)
     results = run.measure(held_out, show=True)
-    lines = table(results)
+    measures = run.task.measures
+    lines = measures.table(results)
     title = f"{run.task.title} at {resolution}³ after {run.step:,} steps, {run.seconds / 60:.1f} minutes"
-    save_png(out / "reconstructions.png", picture(results[:6], resolution, title))
+    save_png(out / "reconstructions.png", measures.picture(results[:6], resolution, title))
     more = {} if run.task.pictures is None else run.task.pictures(run.averaged, results[:4], resolution)
     for name, image in more.items():
         save_png(out / f"{name}.png", image)
-    numbers = {name: sum(getattr(r.score, name) for r in results) / len(results) for name in ("chamfer", "best", "iou", "f1", "f2")}
-    summary = {**numbers, "steps": run.step, "seconds": run.seconds}
+    facts = {name: run.facts[name] for name in run.task.shown if name in run.facts}
+    summary = {**measures.numbers(results), "steps": run.step, "seconds": run.seconds} | facts
     names = ["reconstructions.png", *(f"{name}.png" for name in more)]
     with atomic_write(out / "result.json", "w") as file:
         json.dump(summary, file, indent=1)
-    tqdm.write(f"\n{title}, from predicted structure; distances in voxels\n{lines}\nwrote {', '.join(names)} and {written} to {out}")
+    tqdm.write(f"\n{title}, {run.task.structure}; {measures.note}\n{lines}\nwrote {', '.join(names)} and {written} to {out}")
     return summary
 
 
@@ -241,6 +254,9 @@ def main(task: Task, argv: list[str] | None = None) -> dict[str, float]:
     accelerator = Accelerator(mixed_precision="bf16" if arguments.bf16 else "no")
     arguments.out.mkdir(parents=True, exist_ok=True)
     sources, measured = find_sources(arguments.data, arguments.shapes, arguments.held_out, task.kind.closed)
+    if arguments.measure_on:
+        measured = [Source(path.name, path) for path in arguments.measure_on]
+        sources = [source for source in sources if source.origin not in arguments.measure_on]
     with accelerator.main_process_first():
         show = accelerator.is_main_process
         folder = arguments.out / task.kind.name.lower().replace("-", "")
