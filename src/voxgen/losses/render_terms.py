@@ -1,8 +1,8 @@
 """What a renderer gives to a loss: the interface, the records that cross it, and the terms on rendered maps.
 
 A loss does not render. It takes a `RenderTerms`: a callable that gets the prediction and a `RenderTarget`, draws both from
-the same cameras, and returns named terms. Whoever has a differentiable renderer writes one in a few lines: render maps, then
-`shape_view_terms` or `material_view_terms`.
+the same cameras, and returns named terms. `voxgen.models.MeshRenderTerms` and `MaterialRenderTerms` do it with voxgen's renderer.
+Whoever has another one writes one in a few lines: render maps, then `shape_view_terms` or `material_view_terms`.
 """
 
 from __future__ import annotations
