@@ -33,6 +33,8 @@ from .sparse_flex import sparse_total_variation as sparse_total_variation
 from .sparse_flex_vae import SparseFlexVAELoss as SparseFlexVAELoss
 from .sparse_sdf import SparseSDFLoss as SparseSDFLoss
 from .sparse_sdf import sdf_mse as sdf_mse
+from .texture_vae import TextureVAELoss as TextureVAELoss
+from .texture_vae import composite as composite
 from .tsdf import ProjectiveTSDF as ProjectiveTSDF
 from .tsdf import geometric_tsdf as geometric_tsdf
 from .tsdf import projective_tsdf as projective_tsdf
@@ -58,6 +60,8 @@ __all__ = [
     "ShapeVAELoss",
     "SparseFlexVAELoss",
     "SparseSDFLoss",
+    "TextureVAELoss",
+    "composite",
     "crossing_bce",
     "dual_vertex_mse",
     "face_camera",

@@ -221,7 +221,7 @@ class MaterialVAELoss:
 def require_weights(loss: Any) -> None:
     for field in fields(loss):
         value = getattr(loss, field.name)
-        if field.name not in ("per_sample", "render") and not (math.isfinite(value) and value >= 0):
+        if field.name not in ("per_sample", "render", "perceptual") and not (math.isfinite(value) and value >= 0):
             raise RangeError(f"{type(loss).__name__}: {field.name} must be a finite weight, at least 0; got {value}.")
 
 

@@ -55,27 +55,40 @@ from .structure import StructureEncoder as StructureEncoder
 from .structure import StructureFlow as StructureFlow
 from .structure import StructureVAE as StructureVAE
 from .structure import occupied_cells as occupied_cells
+from .texture_vae import DecodedTexture as DecodedTexture
+from .texture_vae import DINOv2Encoder as DINOv2Encoder
+from .texture_vae import ImageEncoder as ImageEncoder
+from .texture_vae import PatchEncoder as PatchEncoder
+from .texture_vae import TextureDecoder as TextureDecoder
+from .texture_vae import TextureVAE as TextureVAE
+from .texture_vae import TextureVAEConfig as TextureVAEConfig
+from .texture_vae import encode_images as encode_images
+from .texture_vae import surface_features as surface_features
 
 __all__ = [
     "MATERIAL_LATENTS",
     "SCVAE",
     "SHAPE_LATENTS",
+    "DINOv2Encoder",
     "DecodedFlex",
     "DecodedMaterials",
     "DecodedSDF",
     "DecodedShape",
+    "DecodedTexture",
     "DecoderConfig",
     "DecoderOutput",
     "EmittedFlex",
     "EncoderConfig",
     "FlexDecoderConfig",
     "FlexEncoderConfig",
+    "ImageEncoder",
     "Latent",
     "LatentFlow",
     "LatentNormalization",
     "MaterialContent",
     "MaterialRenderTerms",
     "MeshRenderTerms",
+    "PatchEncoder",
     "PatchedLatentFlow",
     "PointEncoderConfig",
     "SCDecoder",
@@ -102,14 +115,19 @@ __all__ = [
     "StructureEncoder",
     "StructureFlow",
     "StructureVAE",
+    "TextureDecoder",
+    "TextureVAE",
+    "TextureVAEConfig",
     "Tiling",
     "Trellis2Pipeline",
     "available",
     "build",
+    "encode_images",
     "load_pretrained",
     "occupied_cells",
     "occupied_children",
     "save_pretrained",
     "sdf_targets",
     "shape_maps",
+    "surface_features",
 ]

@@ -30,6 +30,7 @@ KINDS = {
     "structure-flow": "voxgen.models.structure:StructureFlow",
     "latent-flow": "voxgen.models.latent_flow:LatentFlow",
     "latent-flow/patched": "voxgen.models.latent_flow:PatchedLatentFlow",
+    "texture-vae": "voxgen.models.texture_vae:TextureVAE",
     "ss-dit": "voxgen.models.direct3d_s2:SSDiT",
 }
 """Classes that a file may hold, by the word that the file has for them."""

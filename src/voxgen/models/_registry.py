@@ -48,6 +48,7 @@ MODELS: dict[str, str] = {
     "voxgen/sparse-flex-vae-small": "voxgen.models.sparse_flex_vae._released:small_vae",
     "voxgen/shape-vae-small": "voxgen.models.sc_vae._released:small_shape_vae",
     "voxgen/sdf-vae-small": "voxgen.models.sparse_sdf_vae._released:small_vae",
+    "voxgen/texture-vae-small": "voxgen.models.texture_vae._small:small",
     "voxgen/material-vae-small": "voxgen.models.sc_vae._released:small_material_vae",
 }
 """The `Recipe` of each network as "package.module:name", imported when the network is built."""
