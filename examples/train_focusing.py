@@ -7,7 +7,7 @@ Stop it whenever you like; the same command with --resume goes on with the very 
 Needs: pip install 'voxgen[train]'
 Points with normals of a surface → latent on its voxels at 64³ → SparseFlex at 256³. A step draws a view of a shape, carves away the latents
 that the view does not see, zooms in on a random part, decodes only what that part needs, and compares depth and normals of the extracted
-surface with those of the mesh. A decoder that starts at zero has no surface to draw, so the first part of the run trains on distances.
+surface with those of the mesh. The first part of the run trains on distances, which make a surface that pictures can move.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from training.memory import KeptForBackward
 from voxgen.core import Camera, Frame, Selection, TriMesh, VoxelGrid
 from voxgen.core.atomic import atomic_write
 from voxgen.core.errors import EmptyResultWarning
+from voxgen.layers import SelfPruningUpsampler
 from voxgen.losses import LossTerms, RenderTarget, SparseFlexVAELoss, geometric_tsdf
 from voxgen.models import MeshRenderTerms, SparseFlexVAE, build, save_pretrained
 from voxgen.ops.grid_sets import child_offsets, parents
@@ -48,7 +49,16 @@ from voxgen.render import (
 )
 from voxgen.representations import OrientedPoints, SparseFlex
 
-NETWORK = {"point_channels": 64, "hidden_dim": 32, "n_blocks": 3, "model_channels": 128, "num_blocks": 2, "num_heads": 4, "num_groups": 8}
+NETWORK = {
+    "point_channels": 64,
+    "hidden_dim": 32,
+    "n_blocks": 3,
+    "model_channels": 128,
+    "num_blocks": 2,
+    "num_heads": 4,
+    "num_groups": 8,
+    "pruning": False,
+}
 TINY = NETWORK | {
     "point_channels": 16,
     "hidden_dim": 16,
@@ -60,12 +70,13 @@ TINY = NETWORK | {
 }
 FACTOR = 4
 """Cells of the output along one cell of the latent."""
-WARM_UP = SparseFlexVAELoss()
-PICTURES = SparseFlexVAELoss(warm_up=0, render=MeshRenderTerms.trellis())
-"""After the warm-up; a feature network for the term on normals (LPIPS) takes longer than the rest of a step on a CPU."""
+WARM_UP = SparseFlexVAELoss(occupancy=0.05)
+PICTURES = SparseFlexVAELoss(warm_up=0, occupancy=0.05, render=MeshRenderTerms.trellis())
+"""After the warm-up. Which children are empty weighs little, so that it does not hold up distances in the first minutes. A feature network
+for the term on normals (LPIPS) takes longer than the rest of a step on a CPU."""
 LOGVAR = -4.0
 """Of the posterior at the start, so that latents say something from the first step on."""
-POINTS = 60_000
+POINTS = 40_000
 """On each shape, at 256³."""
 TRUNCATION = 3.0
 """Of the distances of the warm-up, in cells of the output."""
@@ -77,7 +88,7 @@ REACH = 1 / FACTOR
 class Training(nn.Module):
     """The network and its loss in one forward, as data-parallel wrappers want it."""
 
-    carve, zoom, only_tsdf, size, count, share = True, True, False, 256, (600, 1000), 0.4
+    carve, zoom, only_tsdf, size, count, share = True, True, False, 256, (600, 1000), 0.6
 
     def __init__(self, network: dict[str, Any]) -> None:
         super().__init__()
@@ -85,8 +96,17 @@ class Training(nn.Module):
         head = self.vae.encoder.out_layer.linear
         nn.init.xavier_uniform_(head.weight.chunk(2)[0])
         nn.init.constant_(head.bias.chunk(2)[1], LOGVAR)
+        self.start_alive()
         self.progress = 0.0
         self.facts: dict[str, float] = {}
+
+    def start_alive(self) -> None:
+        """Draw what starts at zero as published: with it, hundreds of steps pass before distances are better than none."""
+        decoder = self.vae.decoder
+        for step in decoder.upsample:
+            conv = cast(SelfPruningUpsampler, step).upsample.conv2
+            nn.init.normal_(conv.weight, std=conv.weight.shape[:2].numel() ** -0.5)
+        nn.init.normal_(decoder.out_layer.weight, std=0.05)
 
     def forward(self, truth: Shapes, generator: torch.Generator) -> LossTerms:
         """Decode what one view of each shape needs, and compare."""
@@ -176,7 +196,7 @@ def convert(mesh: TriMesh, resolution: int) -> Shapes:
     cloud = OrientedPoints.from_mesh(plain, count, frame=Frame.unit(1, mesh.up), method="systematic")
     frame = Frame.unit(resolution, mesh.up)
     cells = surface_cells(plain.vertices, plain.faces, origin=frame.origin, voxel_size=frame.voxel_size, resolution=resolution)
-    return Shapes((plain,), cloud, cloud.voxels(resolution // FACTOR, plain), _single(cells, resolution))
+    return Shapes((plain,), cloud, cloud.voxels(resolution // FACTOR, plain, skin=0.0), _single(cells, resolution))
 
 
 def _single(cells: Tensor, resolution: int) -> VoxelGrid:
@@ -221,11 +241,16 @@ def batched(items: list[Shapes]) -> Shapes:
 
 
 def reconstruct(vae: SparseFlexVAE, truth: Shapes) -> RoundTrip:
-    """Encode → mean of the posterior → decode with predicted structure."""
+    """Encode → mean of the posterior → decode, by default all children: minutes are too few for the heads that say which are empty.
+
+    Its cells are those that the decoded surface passes.
+    """
     latent = vae.encode(truth.cloud, truth.latent)
-    decoded = vae.decode(latent, prune=True).flex.to("cpu")
+    decoded = vae.decode(latent, prune=vae.decoder.config.prune).flex.to("cpu")
     best = SparseFlex.from_mesh(truth.meshes[0].to("cpu"), truth.fine.resolution, frame=decoded.frame, fit=False)
-    return RoundTrip(best.to_mesh(), decoded.to_mesh(), decoded.grid, len(latent.z))
+    inside = (decoded.sdf < 0)[decoded.corners.index.long()]
+    crossed = decoded.grid.select(inside.any(1) & ~inside.all(1))
+    return RoundTrip(best.to_mesh(), decoded.to_mesh(), crossed, len(latent.z))
 
 
 def views_of(vae: nn.Module, results: list[Reconstruction], resolution: int) -> dict[str, Tensor]:
@@ -236,7 +261,7 @@ def views_of(vae: nn.Module, results: list[Reconstruction], resolution: int) -> 
     for result in results:
         maps = [render_geometry(mesh, camera, face_camera=True) for mesh in (result.truth, result.mesh)]
         rows.append([*_depth_panels(result.source.name, maps, resolution), *_normal_panels(maps)])
-    caption = "Averaged weights, predicted structure. Errors: depth in voxels, 0 to 2; angle of the normals, 0 to 45 degrees."
+    caption = "Averaged weights. Errors: depth in voxels, 0 to 2; angle of the normals, 0 to 45 degrees."
     return {"views": compose_figure(rows, title=f"Depth and normals at {resolution}³: target, prediction, error", caption=caption)}
 
 
@@ -271,7 +296,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--zoom", action=argparse.BooleanOptionalAction, default=True, help="look at a random part of the view")
     add("--count", type=int, nargs=2, default=(600, 1000), metavar=("LOW", "HIGH"), help="latents of a zoomed view")
     add("--view-size", type=int, default=256, help="pixels along each side of a training view")
-    add("--warm-up", type=float, default=0.4, help="share of the run that trains on distances")
+    add("--warm-up", type=float, default=0.6, help="share of the run that trains on distances")
     add("--only-tsdf", action="store_true", help="train on distances to the end: what pictures are compared with")
 
 
@@ -302,6 +327,7 @@ TASK = run.Task(
     defaults={"resolution": 256, "shapes": 150, "held_out": 8},
     configure=configure,
     pictures=views_of,
+    structure="all children of the latents decoded",
 )
 
 
