@@ -292,6 +292,16 @@ def test_fitting_a_sphere_to_the_masks_of_a_cube() -> None:
     assert errors[-1] < 0.05 * errors[0]
 
 
+@pytest.mark.parametrize("field", ["world_to_camera", "intrinsics"])
+@pytest.mark.parametrize(("value", "words"), [(math.nan, "must be finite"), (0.0, "must be invertible; that of view 1")])
+def test_cameras_that_cannot_see(field: str, value: float, words: str) -> None:
+    camera = around(2, 16)
+    matrices = {"world_to_camera": camera.world_to_camera.clone(), "intrinsics": camera.intrinsics.clone()}
+    matrices[field][1, 0] = value
+    with pytest.raises(RangeError, match=words):
+        render_geometry(sphere(), Camera(matrices["world_to_camera"], matrices["intrinsics"], 16, 16))
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [

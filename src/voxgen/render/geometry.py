@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from voxgen.core import Camera, TriMesh
-from voxgen.core.checks import FLOATS, describe, require_choice, require_int, require_same_device, require_tensor
+from voxgen.core.checks import FLOATS, describe, require_choice, require_finite, require_int, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, MeshError, RangeError, ShapeError
 from voxgen.ops.rasterize import MAX_SIZE
 
@@ -69,7 +69,8 @@ def render_geometry(
         tensors; the visible triangle is taken as given, and outlines move by `antialias`.
     Raises:
         MeshError: a face that names a vertex that does not exist, a vertex that is not finite, no mesh, or an attribute that a mesh
-        does not have.   RangeError: an option out of range, a view of a mesh that does not exist.   ShapeError, DtypeError,
+        does not have.   RangeError: an option out of range, a view of a mesh that does not exist, camera matrices that are not
+        finite or not invertible.   ShapeError, DtypeError,
         DeviceError: meshes, sample and camera that do not fit each other.
     No view: maps of no view. Nothing in view: background, with a gradient of zero.
     Memory: about 0.7 kB for each sample that sees a face, for all views where gradients are wanted, else for 2²¹ samples at a time.
@@ -90,6 +91,7 @@ def render_geometry(
         size = f"{camera.width} × {camera.height} × {supersample}"
         raise RangeError(f"{where}: image size times supersample must be at most {MAX_SIZE}; got {size}.")
     _check_background(where, depth_background, antialias, supersample)
+    check_camera(where, camera)
     batch = check_meshes(where, meshes, camera, attributes)
     shown = check_sample(where, sample, len(batch), len(camera))
     draw = GeometryPass(
@@ -134,6 +136,17 @@ def _check_background(where: str, value: float, antialias: bool, supersample: in
             f"{where}: depth_background other than 0 needs antialias=False and supersample=1, which do not mix depths with it; "
             f"got {value} with antialias={antialias}, supersample={supersample}."
         )
+
+
+def check_camera(where: str, camera: Camera) -> None:
+    """Raise RangeError for views that show nothing whatever the mesh: matrices that are not finite, or not invertible."""
+    for name in ("world_to_camera", "intrinsics"):
+        matrices: Tensor = getattr(camera, name).detach()
+        require_finite(where, f"camera.{name}", matrices)
+        flat = torch.linalg.det(matrices[:, :3, :3].double()) == 0
+        if bool(flat.any()):
+            view = int(flat.nonzero()[0])
+            raise RangeError(f"{where}: camera.{name} must be invertible; that of view {view} is {matrices[view].tolist()}.")
 
 
 def check_meshes(where: str, meshes: TriMesh | Sequence[TriMesh], camera: Camera, attributes: Sequence[str]) -> list[TriMesh]:

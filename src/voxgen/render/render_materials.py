@@ -12,7 +12,7 @@ from tqdm import tqdm
 from voxgen.core import Camera, TriMesh
 from voxgen.core.material import linear_to_srgb
 
-from .geometry import check_meshes, check_sample
+from .geometry import check_camera, check_meshes, check_sample
 from .hits import View
 from .surface import SurfaceReader
 
@@ -62,6 +62,7 @@ def render_materials(
         multiply in linear light.
     """
     where = "render_materials"
+    check_camera(where, camera)
     batch = check_meshes(where, meshes, camera, ())
     shown = check_sample(where, sample, len(batch), len(camera)).tolist()
     readers: dict[int, SurfaceReader] = {}
