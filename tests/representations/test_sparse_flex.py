@@ -45,11 +45,11 @@ class TestClosed:
     @pytest.mark.parametrize(
         ("mesh", "euler", "limits"),
         [
-            # mean and largest distance in cells, measured with 6,000 samples: 0.006 / 0.02, 0.011 / 0.04, 0.004 / 0.30, 0.008 / 0.20
-            (shapes.sphere(0.4, 5), 2, (0.008, 0.03)),
-            (shapes.rotated(shapes.torus(around=128, across=64)), 0, (0.016, 0.08)),
-            (shapes.rotated(shapes.box()), 2, (0.007, 0.45)),
-            (shapes.box(), 2, (0.012, 0.35)),
+            # mean and largest distance in cells, measured with 6,000 samples: 0.003 / 0.02, 0.006 / 0.03, 0.001 / 0.26, 0.003 / 0.20
+            (shapes.sphere(0.4, 5), 2, (0.005, 0.03)),
+            (shapes.rotated(shapes.torus(around=128, across=64)), 0, (0.009, 0.06)),
+            (shapes.rotated(shapes.box()), 2, (0.003, 0.4)),
+            (shapes.box(), 2, (0.006, 0.3)),
         ],
         ids=["sphere", "torus", "box", "box in grid planes"],
     )
@@ -71,8 +71,9 @@ class TestClosed:
         for mesh in (shapes.rotated(shapes.box()), shapes.sphere(0.4, 5)):
             plain, fitted = (SparseFlex.from_mesh(mesh, 32, fit=fit) for fit in (False, True))
             assert set(plain.tensors()) == {"sdf"}
-            assert errors(mesh, fitted)[0] < 0.6 * errors(mesh, plain)[0]
-            assert torch.equal(plain.sdf, fitted.sdf)
+            assert errors(mesh, fitted)[0] < 0.3 * errors(mesh, plain)[0]
+            assert float((plain.sdf - fitted.sdf).abs().max()) <= 0.0201 * plain.frame.voxel_size[0]
+            assert torch.equal(plain.sdf < 0, fitted.sdf < 0)
 
     def test_fitted_fields_are_what_a_network_can_give(self) -> None:
         flex = SparseFlex.from_mesh(shapes.rotated(shapes.box()), 24)
@@ -85,7 +86,7 @@ class TestClosed:
         assert 0.00499 < float(flex.gamma.min()) <= float(flex.gamma.max()) < 0.99501
         assert float(flex.offsets.abs().max()) < 0.5 * flex.frame.voxel_size[0]
 
-    @pytest.mark.parametrize(("name", "limit"), [("fandisk.obj", 0.01), ("spot/spot.obj", 0.03)])
+    @pytest.mark.parametrize(("name", "limit"), [("fandisk.obj", 0.005), ("spot/spot.obj", 0.02)])
     def test_real_solids(self, data: Path, name: str, limit: float) -> None:
         mesh = geometry(data / name)
         flex = SparseFlex.from_mesh(mesh, 64)
@@ -94,7 +95,7 @@ class TestClosed:
         assert report.is_oriented
         assert report.euler_number == 2
         mean, most, back, _ = errors(mesh, flex)
-        assert max(mean, back) < limit  # measured 0.004 and 0.013
+        assert max(mean, back) < limit  # measured 0.002 and 0.008
         assert most < 0.8
 
     def test_values_are_distances(self) -> None:
@@ -132,12 +133,12 @@ class TestOpen:
             assert report.is_oriented
             assert report.nonmanifold_edges == 0
         mean, most, back, most_back = errors(mesh, flex)
-        assert max(mean, back) < 0.012  # measured at most 0.006
-        assert max(most, most_back) < 0.6  # at the border: half a cell, and what it cuts off corners
+        assert max(mean, back) < 0.008  # measured at most 0.004
+        assert max(most, most_back) < 0.5  # at the border's corners
 
     def test_border_comes_back_within_half_a_cell(self) -> None:
         mesh = shapes.rotated(shapes.bowl(rings=32, around=64))
-        for fit, share in ((False, 0.35), (True, 0.12)):
+        for fit, share in ((False, 0.35), (True, 0.06)):  # measured 0.25 and 0.04
             flex = SparseFlex.from_mesh(mesh, 40, fit=fit)
             surface = flex.to_mesh()
             gap = border_gap(mesh, surface) / flex.frame.voxel_size[0]
@@ -195,7 +196,7 @@ class TestOpen:
         assert report.nonmanifold_edges == 0
         assert report.components == 1
         mean, most, back, most_back = errors(mesh, flex)
-        assert max(mean, back) < 0.04  # measured 0.023: detail of the scan below a cell
+        assert max(mean, back) < 0.025  # measured 0.015: detail of the scan below a cell
         assert max(most, most_back) < 1.0
 
 
@@ -208,7 +209,7 @@ def border_gap(mesh: TriMesh, surface: TriMesh) -> torch.Tensor:
         table = edge_table(item, weld=True)
         lonely = table.half_edges[table.starts[table.counts == 1]]
         a, b = (item.vertices[torch.from_numpy(v)].double() for v in table.ends(lonely))
-        ends.append(torch.cat([torch.lerp(a, b, t) for t in (0.0, 0.2, 0.4, 0.6, 0.8)]))
+        ends.append(torch.cat([torch.lerp(a, b, t) for t in torch.arange(0, 1, 0.04).tolist()]))
     return torch.cdist(ends[1], ends[0]).min(1).values
 
 

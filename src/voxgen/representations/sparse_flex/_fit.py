@@ -32,22 +32,25 @@ class Fitted(NamedTuple):
     gamma: Tensor
 
 
-def fit_weights(grid: VoxelGrid, surface: FlexSurface, found: CornerDistances, progress: bool) -> Fitted:
+def fit_weights(grid: VoxelGrid, surface: FlexSurface, found: CornerDistances, dual: Tensor, progress: bool) -> Fitted:
     """What brings the dual vertices of a surface near the mesh. The surface keeps all its vertices, also those that no face uses; the
     grid's frame is its index frame.
 
-    Each dual vertex should be where the tangent planes at the nearest points of those corners meet between which its crossings lie (in
-    the sense of least squares, not far from the mean of the crossings, and in its cell). A few damped Gauss-Newton steps change
-    the logarithms of the cell's weights as little as possible to get there; the weights stay in the range of a network's. Where that is
-    not enough, as at sharp convex edges, corners follow the vertices that pull at them, and weights are fitted again.
-    Gamma is greater where the planes differ more, so that quads are cut along sharp edges.
+    Args:
+        dual: (n, 3) where in its cell the vertex of a cell with a single one should be; NaN where that is not known. Others should be where
+            the tangent planes at the nearest points of those corners meet between which their crossings lie (in the sense of least squares,
+            not far from the mean of the crossings, and in the cell).
+
+    A few damped Gauss-Newton steps change the logarithms of the cell's weights as little as possible to get there; the weights stay in the
+    range of a network's. Where that is not enough, as at sharp convex edges, corners follow the vertices that pull at them, and
+    weights are fitted again. Gamma is greater where the planes differ more, so that quads are cut along sharp edges.
     """
     from ._fit_numba import FitProblem, fit, start
 
     corners = cube_corners(grid)
     n, m = len(grid), len(corners)
     first = torch.searchsorted(surface.vertex_cell, torch.arange(n + 1, dtype=torch.int32))
-    problem = FitProblem(corners.index, found.value, found.normal, corners.coords[:, 1:].double(), first, surface.vertex_edges)
+    problem = FitProblem(corners.index, found.value, found.normal, corners.coords[:, 1:].double(), first, surface.vertex_edges, dual)
     offsets, weights, gaps = (
         torch.zeros(m, 3, dtype=torch.float64),
         start(n),

@@ -35,7 +35,9 @@ _ENDS = np.array(EDGES, np.int64)
 
 class FitProblem(NamedTuple):
     """cubes: (n, 8) int32 corners of cells.   value: (m,), normal: (m, 3), position: (m, 3) float64 of corners, in cells, on the lattice.
-    first: (n + 1,) int64, vertices of cell i are first[i]:first[i + 1].   edges: (v,) int16 bits of the edges of a vertex."""
+    first: (n + 1,) int64, vertices of cell i are first[i]:first[i + 1].   edges: (v,) int16 bits of the edges of a vertex.
+    dual: (n, 3) float64, where in its cell the vertex of a cell with a single one should be, in [0, 1]; NaN where that is not known.
+    """
 
     cubes: Tensor
     value: Tensor
@@ -43,6 +45,7 @@ class FitProblem(NamedTuple):
     position: Tensor
     first: Tensor
     edges: Tensor
+    dual: Tensor
 
 
 def start(cells: int) -> Tensor:
@@ -55,8 +58,8 @@ def start(cells: int) -> Tensor:
 def fit(problem: FitProblem, moved: Tensor, cells: Tensor, weights: Tensor, gaps: Tensor) -> None:
     """Fit some cells, for corners that were moved by `moved` (m, 3): change their `weights` (n, 21), which begin where they are, and
     write how far each of their vertices still is from where it should be to `gaps` (v, 3)."""
-    cubes, value, normal, position, first, edges = (t.contiguous().numpy() for t in problem)
-    places = (cubes, value, normal, position, moved.numpy(), first, edges, cells.numpy(), _ENDS)
+    cubes, value, normal, position, first, edges, dual = (t.contiguous().numpy() for t in problem)
+    places = (cubes, value, normal, position, moved.numpy(), first, edges, dual, cells.numpy(), _ENDS)
     _fit(*places, get_num_threads(), weights.numpy(), gaps.numpy())  # pyright: ignore[reportCallIssue] (numba's stub of prange functions)
 
 
@@ -175,7 +178,7 @@ def _step(jacobian, q, r, m, x, step, held):
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def _fit(index, value, normal, position, moved, first, edges, cells, ends, workers, out, gaps):
+def _fit(index, value, normal, position, moved, first, edges, dual, cells, ends, workers, out, gaps):
     for worker in prange(workers):
         s, g, lattice, p = np.empty(8), np.empty((8, 3)), np.empty((8, 3)), np.empty((8, 3))
         u, weight, v, target, r, x = np.empty((12, 3)), np.zeros(12), np.empty(3), np.empty(3), np.empty(3), np.empty(3)
@@ -200,6 +203,8 @@ def _fit(index, value, normal, position, moved, first, edges, cells, ends, worke
                 weight[:] = 0.0
                 _place(bits, s, p, ends, q, u, weight, v)
                 sharp = max(sharp, _target(bits, s, g, lattice, ends, middle, m, r, target))
+                if first[cell + 1] - first[cell] == 1 and dual[cell, 0] == dual[cell, 0]:
+                    target[:] = dual[cell]
                 before = np.inf
                 for _ in range(STEPS):
                     for k in range(3):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor
 
 from voxgen.core import Frame, TriMesh, VoxelGrid
 from voxgen.core.aliases import Float3, Int3
@@ -14,7 +15,9 @@ from voxgen.core.checks import require_int3
 from voxgen.core.coords import MAX_RESOLUTION
 from voxgen.core.errors import EmptyResultWarning, MeshError
 from voxgen.core.frame import FIT_SCALE
+from voxgen.ops.dual_grid import dual_grid
 from voxgen.ops.flexicubes import flexicubes
+from voxgen.ops.lookup import lookup_cells
 from voxgen.ops.mesh_distance import OrientedMesh
 from voxgen.ops.surface_cells import surface_cells
 from voxgen.representations._placement import place, require_meshes
@@ -25,6 +28,10 @@ from ._signs import corner_distances
 
 if TYPE_CHECKING:
     from ._fields import SparseFlex
+
+ROOM = 0.02
+"""Corners are at least this far from the surface, in cells, where weights are fitted: the crossing of an edge could not be moved away
+from a corner whose value is nearly 0."""
 
 
 def from_mesh(
@@ -46,17 +53,20 @@ def from_mesh(
     What comes back from `to_mesh`:
     - closed meshes are closed, unless a wall is thinner than about a cell: no corner lies inside such a wall, and it has holes
       or vanishes. `mesh_report` tells.
-    - open meshes stay open. The border comes back within half a cell; with `fit` most of it is where it was.
+    - open meshes stay open. Without `fit` the border comes back within half a cell; with it within some hundredths, but for places
+      where a cell's edges do not reach it.
     - two sheets closer than two cells, with the same side between them, become one where a cell touches both.
-    - sharp edges and corners are kept as far as one vertex a cell can with `fit`: it is put where the planes at the cell's corners
-      meet, inside what the crossings of its edges allow. A tip or a corner sharper than that is cut by a fraction of a cell.
+    - sharp edges and corners are kept with `fit`, as far as one vertex a cell can and the cell's edges reach: to about a quarter of a
+      cell. Without it they are cut by up to a cell.
     - faces must agree in their winding, as for any signs: where neighbours disagree, or on a Möbius strip, the surface is cut along the
       edge between them. Faces given twice (once for each side, too) count once, with the winding of the first.
 
     Args:
         mesh: triangles in world units, finite, any number of parts.
         resolution: cells an axis, one number or three, 1 to 65,536.
-        fit: find alpha, beta and gamma that bring the dual vertices to the mesh. False leaves them out: vertices are means of crossings.
+        fit: find displacements, alpha, beta and gamma that bring the dual vertices to where an O-Voxel has them (`dual_grid`), in the range
+            that a network's channels can say; values nearer to 0 than 0.02 cells are moved there, which leaves the weights room.
+            False leaves them out: values are exact, and vertices are means of crossings.
         frame: where the grid lies. "fit" puts the mesh's bounding box in a cube of which its longest side takes 0.99999, and `to_mesh`
             gives back world positions; each mesh of a list is brought to the unit cube, because a batch has one frame. A Frame takes
             the mesh as it lies there; it must have cubes as cells.
@@ -103,6 +113,9 @@ def _convert(where: str, mesh: TriMesh, box: Frame, cells: Int3, fit: bool, back
     unit = Frame((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), box.up)
     grid = VoxelGrid.from_sorted(torch.nn.functional.pad(touched, (1, 0)), resolution=cells, batch_size=1, frame=unit)
     found = corner_distances(surface, grid, backend, progress)
+    if fit:
+        away = found.value.abs().clamp_min(ROOM)
+        found = found._replace(value=torch.where(found.value < 0, -away, away))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EmptyResultWarning)  # said below, in words of this function
         plain = flexicubes(grid, found.value, backend=backend)
@@ -116,4 +129,17 @@ def _convert(where: str, mesh: TriMesh, box: Frame, cells: Int3, fit: bool, back
         )
     if not fit:
         return SparseFlex(grid, found.value)
-    return SparseFlex(grid, found.value, *fit_weights(grid, every, found, progress))
+    return SparseFlex(grid, found.value, *fit_weights(grid, every, found, _dual_vertices(surface, grid, backend), progress))
+
+
+def _dual_vertices(surface: OrientedMesh, grid: VoxelGrid, backend: str) -> Tensor:
+    """(n, 3) float64: the point of each cell that is nearest to the planes and borders of what passes it; NaN where no edge is crossed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EmptyResultWarning)
+        found = dual_grid(
+            surface.vertices, surface.faces, origin=(0.0, 0.0, 0.0), voxel_size=1.0, resolution=grid.resolution, backend=backend
+        )
+    rows = lookup_cells(grid, torch.nn.functional.pad(found.cells, (1, 0))).long()
+    dual = torch.full((len(grid), 3), torch.nan, dtype=torch.float64)
+    dual[rows[rows >= 0]] = found.dual[rows >= 0].double()
+    return dual
