@@ -327,6 +327,7 @@ TASK = run.Task(
     defaults={"resolution": 256, "shapes": 150, "held_out": 8},
     configure=configure,
     pictures=views_of,
+    shown=("latents", "decoded", "kept_megabytes"),
     structure="all children of the latents decoded",
 )
 

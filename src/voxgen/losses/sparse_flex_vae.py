@@ -53,7 +53,7 @@ class SparseFlexVAELoss:
         >>> field = decoded.prediction()
         >>> target = geometric_tsdf(field.flex.positions, mesh, 3 / 256)
         >>> terms = loss(
-        ...     step=0, mean=latent.posterior.mean, logvar=latent.posterior.logvar, corners=field.flex.corners, voxel_size=1 / 256,
+        ...     step=0, mean=latent.posterior.mean.feats, logvar=latent.posterior.logvar, corners=field.flex.corners, voxel_size=1 / 256,
         ...     at_cells=field.at_cells, at_corners=field.at_corners, feats=decoded.features.feats, tsdf=target,
         ...     surface=(surface := field.flex.surface(training=True)), meshes=surface.to_meshes(), views=views,
         ... )
