@@ -359,6 +359,11 @@ def test_bad_input() -> None:
         splat(*inputs, camera, background=torch.zeros(2).double())
     with pytest.raises(BackendUnavailable, match="runs on cuda"):
         splat(*inputs, camera, backend="gsplat")
+    for place, value in (((0, 0, 1), 0.1), ((0, 0, 0), 0.0), ((0, 1, 2), math.inf)):
+        k = camera.intrinsics.clone()
+        k[place] = value
+        with pytest.raises(RangeError, match="fx, fy > 0; those of view 0"):
+            splat(*inputs, Camera(camera.world_to_camera, k, camera.width, camera.height))
     with pytest.raises(ShapeError, match="must have one view"):
         project_gaussians(*inputs[:4], views(torch.float64))
     with pytest.raises(RangeError, match="sh holds"):

@@ -109,7 +109,7 @@ def splat(
     Raises:
         ShapeError, DtypeError, DeviceError: tensors that do not fit each other (all float32 or all float64).   RangeError: values that
         are not finite or beyond 1e30, negative scales, opacities outside [0, 1], a quaternion of length 0, an unknown preset, a crop
-        without pixels or not inside the image.
+        without pixels or not inside the image, a camera with skew or that is not finite.
     No Gaussians, none in view, no views: the background. A Gaussian whose centre is nearer than `near` is dropped as a whole.
     Numerics: float64 inside, whatever the dtype, except gsplat (float32). The gradient through an alpha at its cap is 0, that of a clamped
         Jacobian exact (as in gsplat; the rasteriser of TRELLIS differs in both). No gradient is NaN: where a Gaussian has no area,
@@ -203,6 +203,7 @@ def resolve_crop(where: str, camera: Camera, crop: Crop | None) -> Crop:
     """The crop, checked; the whole image for None."""
     if not isinstance(camera, Camera):
         raise DtypeError(f"{where}: camera must be a Camera; got {describe(camera)}.")
+    _check_camera(where, camera)
     if crop is None:
         return 0, 0, camera.width, camera.height
     if not isinstance(crop, (tuple, list)) or len(crop) != 4:
@@ -214,6 +215,24 @@ def resolve_crop(where: str, camera: Camera, crop: Crop | None) -> Crop:
             f"{camera.height} pixels; got {(x0, y0, width, height)}."
         )
     return x0, y0, width, height
+
+
+def _check_camera(where: str, camera: Camera) -> None:
+    """Raise RangeError unless poses are finite and intrinsics are those of `Camera`. Reads values."""
+    k = camera.intrinsics.detach()
+    plain = torch.zeros_like(k)
+    for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)):
+        plain[:, row, column] = k[:, row, column]
+    plain[:, 2, 2] = 1
+    focal = torch.stack((k[:, 0, 0], k[:, 1, 1]), 1)
+    good = (k == plain).flatten(1).all(1) & torch.isfinite(k).flatten(1).all(1) & (focal > 0).all(1)
+    good = good & torch.isfinite(camera.world_to_camera.detach()).flatten(1).all(1)
+    if not bool(good.all()):
+        view = int((~good).nonzero()[0])
+        raise RangeError(
+            f"{where}: a camera must have finite poses and intrinsics [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with fx, fy > 0; those of "
+            f"view {view} are {k[view].tolist()} at {camera.world_to_camera[view].tolist()}."
+        )
 
 
 def check_gaussians(where: str, means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor) -> None:
