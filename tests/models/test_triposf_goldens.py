@@ -131,8 +131,6 @@ def test_chunked_decode_of_the_release(kind: str):
     surface = emitted.flex.surface(compat="triposf")
     assert (len(surface.vertices), len(surface.faces)) == (facts["vertices"], facts["faces"])
     golden.check_statistics(f"mesh/vertices{kind}", surface.vertices)
-    clean = decoder(z, prune=False, tile=4)
-    assert len(clean.features) == 64 * len(z)  # each cell once
 
 
 def formula(shape: tuple[int, ...], p: int, name: str) -> Tensor:
