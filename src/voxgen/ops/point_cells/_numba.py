@@ -48,30 +48,32 @@ def _axis(p, origin, side, cells, skin, inset, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _axes(point, origin, side, cells, skin, inset, out):
+    """`_axis` along all three, to the rows of out (3, 3)."""
+    nx = _axis(point[0], origin[0], side[0], cells[0], skin[0], inset, out[0])
+    ny = _axis(point[1], origin[1], side[1], cells[1], skin[1], inset, out[1])
+    return nx, ny, _axis(point[2], origin[2], side[2], cells[2], skin[2], inset, out[2])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _mark(points, batch, origin, side, cells, skin, inset, marks):
-    xs, ys, zs = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
+    c = np.empty((3, 3), np.int64)
     for p in range(len(points)):
-        nx = _axis(points[p, 0], origin[0], side[0], cells[0], skin[0], inset, xs)
-        ny = _axis(points[p, 1], origin[1], side[1], cells[1], skin[1], inset, ys)
-        nz = _axis(points[p, 2], origin[2], side[2], cells[2], skin[2], inset, zs)
+        nx, ny, nz = _axes(points[p], origin, side, cells, skin, inset, c)
         for i in range(nx):
             for j in range(ny):
                 for k in range(nz):
-                    marks[((batch[p] * cells[0] + xs[i]) * cells[1] + ys[j]) * cells[2] + zs[k]] = True
+                    marks[((batch[p] * cells[0] + c[0, i]) * cells[1] + c[1, j]) * cells[2] + c[2, k]] = True
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _list(points, batch, origin, side, cells, skin, inset, keys):
-    xs, ys, zs = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
+    c = np.empty((3, 3), np.int64)
     counts = np.zeros(len(points), np.int64)
     for p in range(len(points)):
-        nx = _axis(points[p, 0], origin[0], side[0], cells[0], skin[0], inset, xs)
-        ny = _axis(points[p, 1], origin[1], side[1], cells[1], skin[1], inset, ys)
-        nz = _axis(points[p, 2], origin[2], side[2], cells[2], skin[2], inset, zs)
-        for i in range(nx):
-            for j in range(ny):
-                for k in range(nz):
-                    high = (np.int64(batch[p]) << AXIS_BITS | xs[i]) << AXIS_BITS
-                    keys[p, counts[p]] = (high | ys[j]) << AXIS_BITS | zs[k]
-                    counts[p] += 1
+        nx, ny, nz = _axes(points[p], origin, side, cells, skin, inset, c)
+        for at in range(nx * ny * nz):
+            high = (np.int64(batch[p]) << AXIS_BITS | c[0, at // (ny * nz)]) << AXIS_BITS
+            keys[p, at] = (high | c[1, at // nz % ny]) << AXIS_BITS | c[2, at % nz]
+        counts[p] = nx * ny * nz
     return counts
