@@ -80,7 +80,7 @@ def from_mesh(
         RangeError, DtypeError: arguments that make no sense.   FrameError: geometry outside the given frame.
     Warns:
         EmptyResultWarning: no corner of a cell lies on the other side (a mesh smaller than a cell).
-    Memory: grows with the surface: about 400 bytes a cell.
+    Memory: grows with the surface: about 1,200 bytes a cell at the peak.
     Source: SparseFlex (arXiv 2503.21732) trains such fields from renderings; how to make one of a mesh is ours, with signs by
         J. A. Bærentzen and H. Aanæs, Signed distance computation using the angle weighted pseudonormal (2005).
     """
