@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from voxgen.core.checks import FLOATS, describe
 from voxgen.core.errors import DtypeError
 from voxgen.models.direct3d_s2 import SDFRefiner, SignRefiner, SSDiT
 from voxgen.models.sparse_sdf_vae import SparseSDFVAE
 from voxgen.models.structure import StructureFlow, StructureVAE
 
+from ._described import exported
 from ._published import links, sdf_vae_name
 from ._source import Completed, open_source
 from ._strict import Link, Part, load_strictly
@@ -81,10 +81,7 @@ def to_direct3d_s2(module: nn.Module, dtype: torch.dtype | None = None) -> dict[
         DtypeError: a module that is not of Direct3D-S2, or a dtype that is not a float.
     """
     where = "to_direct3d_s2"
-    if dtype is not None and dtype not in FLOATS:
-        raise DtypeError(f"{where}: dtype must be a float dtype; got {describe(dtype)}.")
-    own = module.state_dict()
-    return {link.published: link.export(own[link.own]).to(dtype or own[link.own].dtype) for link in _links(where, module)}
+    return exported(where, module, _links(where, module), dtype)
 
 
 def _links(where: str, module: nn.Module) -> list[Link]:

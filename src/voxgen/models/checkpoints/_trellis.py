@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voxgen.core.checks import FLOATS, describe
 from voxgen.core.errors import DtypeError, FileFormatError
 from voxgen.layers import GaussianHead
-from voxgen.models._registry import build
 from voxgen.models.latent_flow import PatchedLatentFlow
 from voxgen.models.slat import SLatEncoder, SLatGaussianDecoder, SLatMeshDecoder
 from voxgen.models.structure import StructureDecoder, StructureEncoder, StructureFlow
 
+from ._described import build_described, exported
 from ._published import latent_flow_name, links, slat_name
-from ._source import Completed, config_path, open_source, read_config
+from ._source import Completed, open_source
 from ._strict import Link, Part, load_strictly
 
 StateDict = Mapping[str, Tensor]
@@ -87,10 +86,7 @@ def to_trellis(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str,
         DtypeError: a module that is not of TRELLIS, or a dtype that is not a float.
     """
     where = "to_trellis"
-    if dtype is not None and dtype not in FLOATS:
-        raise DtypeError(f"{where}: dtype must be a float dtype; got {describe(dtype)}.")
-    own = module.state_dict()
-    return {link.published: link.export(own[link.own]).to(dtype or own[link.own].dtype) for link in _links(where, module)}
+    return exported(where, module, _links(where, module), dtype)
 
 
 def read_trellis(path: str | Path, *, device: torch.device | str | None = None, **overrides: Any) -> nn.Module:
@@ -105,15 +101,16 @@ def read_trellis(path: str | Path, *, device: torch.device | str | None = None, 
             not agree.   FileNotFoundError: no such file.   RangeError: fields that the network does not have.
     """
     where = "read_trellis"
-    name, args = read_config(where, config_path(path))
+    module = build_described(where, path, _registered, overrides)
+    load_trellis(module, path, device=device)
+    return module
+
+
+def _registered(where: str, name: str) -> str:
     plain = name.removeprefix(_ELASTIC)
     if plain not in _CLASSES:
         raise FileFormatError(f"{where}: voxgen does not have the class {name!r}; it has {', '.join(_CLASSES)}.")
-    if "torso_dtype" in overrides:
-        args.pop("use_fp16", None)  # the same thing said in another way
-    module = build(_CLASSES[plain], device="meta", **{**args, **overrides})
-    load_trellis(module, path, device=device)
-    return module
+    return _CLASSES[plain]
 
 
 def _links(where: str, module: nn.Module) -> list[Link]:

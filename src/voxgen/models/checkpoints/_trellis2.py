@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from voxgen.core.atomic import atomic_write
-from voxgen.core.checks import FLOATS, describe
+from voxgen.core.checks import describe
 from voxgen.core.errors import CheckpointError, DtypeError, FileFormatError, RangeError
 from voxgen.models._registry import build
 from voxgen.models.latent_flow import LatentFlow
 from voxgen.models.sc_vae import SCVAE, EncoderConfig, SCDecoder, SCEncoder
 from voxgen.models.structure import StructureDecoder, StructureEncoder, StructureFlow
 
+from ._described import build_described, exported
 from ._flow_config import flow_config
 from ._published import links, sc_vae_name
 from ._safetensors import write_safetensors
@@ -90,10 +91,7 @@ def to_trellis2(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str
         DtypeError: a module that is not of TRELLIS.2, or a dtype that is not a float.
     """
     where = "to_trellis2"
-    if dtype is not None and dtype not in FLOATS:
-        raise DtypeError(f"{where}: dtype must be a float dtype; got {describe(dtype)}.")
-    own = module.state_dict()
-    return {link.published: link.export(own[link.own]).to(dtype or own[link.own].dtype) for link in _links(where, module)}
+    return exported(where, module, _links(where, module), dtype)
 
 
 def read_trellis2(path: str | Path, *, device: torch.device | str | None = None, **overrides: Any) -> nn.Module:
@@ -108,10 +106,7 @@ def read_trellis2(path: str | Path, *, device: torch.device | str | None = None,
             not agree.   FileNotFoundError: no such file.   RangeError: fields that the network does not have.
     """
     where = "read_trellis2"
-    name, args = read_config(where, config_path(path))
-    if "torso_dtype" in overrides:
-        args.pop("use_fp16", None)  # the same thing said in another way
-    module = build(_registered(where, name), device="meta", **{**args, **overrides})
+    module = build_described(where, path, _registered, overrides)
     with open_source(where, path) as opened:
         load_strictly(where, [Part(module, _links(where, module), opened)], device)
     return module

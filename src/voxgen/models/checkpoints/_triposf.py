@@ -10,12 +10,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from voxgen.core.checks import FLOATS, describe
 from voxgen.core.errors import DtypeError
 from voxgen.layers import PointCloudEncoder
 from voxgen.models._registry import build
 from voxgen.models.sparse_flex_vae import SparseFlexDecoder, SparseFlexEncoder, SparseFlexVAE
 
+from ._described import exported, require_float
 from ._published import flex_vae_name, links
 from ._safetensors import write_safetensors
 from ._source import Section, open_source
@@ -75,9 +75,7 @@ def to_triposf(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str,
         DtypeError: a module that is not of TripoSF, or a dtype that is not a float.
     """
     where = "to_triposf"
-    _require_float(where, dtype)
-    own = module.state_dict()
-    return {link.published: link.export(own[link.own]).to(dtype or own[link.own].dtype) for link in _links(where, module)}
+    return exported(where, module, _links(where, module), dtype)
 
 
 def read_triposf(path: str | os.PathLike[str], *, device: torch.device | str | None = None, **overrides: Any) -> SparseFlexVAE:
@@ -110,7 +108,7 @@ def save_triposf(
         `core.atomic.atomic_write`.
     """
     where = "save_triposf"
-    _require_float(where, dtype)
+    require_float(where, dtype)
     if not isinstance(module, SparseFlexVAE):
         raise DtypeError(f"{where}: the module must be a SparseFlexVAE; got {type(module).__name__}.")
     own = module.state_dict()
@@ -128,8 +126,3 @@ def _links(where: str, module: nn.Module) -> list[Link]:
         raise DtypeError(f"{where}: the module must be one of TripoSF's ({names}); got {type(module).__name__}.")
     prefix = _PARTS[type(module)]
     return links(module, lambda own: flex_vae_name(prefix + own), "spconv", pointwise="skip_connection")
-
-
-def _require_float(where: str, dtype: torch.dtype | None) -> None:
-    if dtype is not None and dtype not in FLOATS:
-        raise DtypeError(f"{where}: dtype must be a float dtype; got {describe(dtype)}.")
