@@ -29,6 +29,10 @@ class TestTiles:
         tiling = ViewTiling.of((w, h), (across, down), overlap=overlap, multiple=multiple)
         cover = tiling.cover()
         assert int(cover.min()) >= 1
+        one_by_one = torch.zeros(h, w, dtype=torch.int64)
+        for tile in tiling.tiles:
+            tile.cut(one_by_one, 0).add_(1)
+        assert torch.equal(cover, one_by_one)
         assert len(set(tiling.tiles)) == len(tiling) <= across * down
         for tile in tiling.tiles:
             assert 0 <= tile.left <= w - tile.width

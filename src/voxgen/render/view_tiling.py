@@ -122,10 +122,7 @@ class ViewTiling:
 
     def cover(self, device: torch.device | str = "cpu") -> Int64[Tensor, "h w"]:
         """How many tiles show each pixel of the image: at least 1 in the region, 0 outside."""
-        count = torch.zeros(self.height, self.width, dtype=torch.int64, device=device)
-        for tile in self.tiles:
-            tile.cut(count, 0).add_(1)
-        return count
+        return self._cover(Tile(0, 0, self.width, self.height)).to(device)
 
     def part_of_mean(self, error: Float[Tensor, "... h w"], index: int) -> Float[Tensor, ""]:
         """What tile `index` adds to the mean of an error over the region; each pixel counts by 1 / (tiles that show it).
@@ -142,7 +139,7 @@ class ViewTiling:
         tile = self.tiles[require_int(where, "index", index, 0, len(self) - 1)]
         if not isinstance(error, Tensor) or error.ndim < 2 or tuple(error.shape[-2:]) != (tile.height, tile.width):
             raise ShapeError(f"{where}: error must be (..., {tile.height}, {tile.width}), the size of tile {index}; got {describe(error)}.")
-        weight = 1 / tile.cut(self.cover(error.device), 0).to(error.dtype)
+        weight = 1 / self._cover(tile).to(error)
         front = max(1, math.prod(error.shape[:-2]))
         return (error * weight).sum() / (front * self.region.width * self.region.height)
 
@@ -243,6 +240,18 @@ class ViewTiling:
 
     def _axes(self) -> tuple[list[int], list[int]]:
         return sorted({t.left for t in self.tiles}), sorted({t.top for t in self.tiles})
+
+    def _cover(self, tile: Tile) -> Tensor:
+        """(tile height, tile width) int64, how many tiles show each pixel; tiles are a lattice, so rows and columns count apart."""
+
+        def counts(starts: list[int], side: int, first: int, length: int) -> Tensor:
+            at = torch.arange(first, first + length)[:, None]
+            begin = torch.tensor(starts)
+            return ((at >= begin) & (at < begin + side)).sum(1)
+
+        across, down = self._axes()
+        rows = counts(down, self.tiles[0].height, tile.top, tile.height)
+        return rows[:, None] * counts(across, self.tiles[0].width, tile.left, tile.width)
 
     def _own_weights(self) -> list[Tensor]:
         """(tile height, tile width) 1 where the tile owns the pixel, else 0; borders lie in the middle of overlaps."""
