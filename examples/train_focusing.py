@@ -13,6 +13,7 @@ surface with those of the mesh. The first part of the run trains on distances, w
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import warnings
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ TINY = NETWORK | {
 FACTOR = 4
 """Cells of the output along one cell of the latent."""
 WARM_UP = SparseFlexVAELoss(occupancy=0.05)
-PICTURES = SparseFlexVAELoss(warm_up=0, occupancy=0.05, render=MeshRenderTerms.trellis())
+PICTURES = SparseFlexVAELoss(occupancy=0.05, render=MeshRenderTerms.trellis())
 """After the warm-up. Which children are empty weighs little, so that it does not hold up distances in the first minutes. A feature network
 for the term on normals (LPIPS) takes longer than the rest of a step on a CPU."""
 LOGVAR = -4.0
@@ -88,7 +89,7 @@ REACH = 1 / FACTOR
 class Training(nn.Module):
     """The network and its loss in one forward, as data-parallel wrappers want it."""
 
-    carve, zoom, only_tsdf, size, count, share = True, True, False, 256, (600, 1000), 0.6
+    carve, zoom, only_tsdf, size, count, share, later = True, True, False, 256, (600, 1000), 0.6, 0.3
 
     def __init__(self, network: dict[str, Any]) -> None:
         super().__init__()
@@ -128,14 +129,18 @@ class Training(nn.Module):
                 "occupancy_logits": [level.feats for level in decoded.logits],
                 "occupancies": [children_that_exist(level.grid, truth.fine) for level in decoded.logits],
             }
-            if self.only_tsdf or self.progress < self.share:
-                terms = WARM_UP(step=0, tsdf=distances(field.flex, truth.meshes), **inputs)
+            warm = self.only_tsdf or self.progress < self.share
+            if warm or self.later > 0:
+                inputs["tsdf"] = distances(field.flex, truth.meshes)
+            if warm:
+                terms = WARM_UP(step=0, **inputs)
             else:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", EmptyResultWarning)  # a part of a view may show no surface yet
                     surface = field.flex.surface(training=True)
                 views = RenderTarget(camera, torch.arange(len(camera)), meshes=truth.meshes, coverage=coverage)
-                terms = PICTURES(step=0, surface=surface, meshes=surface.to_meshes(), views=views, **inputs)
+                loss = dataclasses.replace(PICTURES, tsdf=self.later)
+                terms = loss(step=0, surface=surface, meshes=surface.to_meshes(), views=views, **inputs)
         self.facts = {"latents": float(len(truth.latent)), "decoded": float(needed.count), "kept_megabytes": kept.bytes / 2**20}
         return terms
 
@@ -259,7 +264,7 @@ def views_of(vae: nn.Module, results: list[Reconstruction], resolution: int) -> 
     rows: list[list[Panel | ScaleBar]] = []
     camera = random_cameras(1, width=256, height=256, generator=torch.Generator().manual_seed(1))
     for result in results:
-        maps = [render_geometry(mesh, camera, face_camera=True) for mesh in (result.truth, result.mesh)]
+        maps = [render_geometry(mesh, camera, face_camera=True, antialias=False) for mesh in (result.truth, result.mesh)]
         rows.append([*_depth_panels(result.source.name, maps, resolution), *_normal_panels(maps)])
     caption = "Averaged weights. Errors: depth in voxels, 0 to 2; angle of the normals, 0 to 45 degrees."
     return {"views": compose_figure(rows, title=f"Depth and normals at {resolution}³: target, prediction, error", caption=caption)}
@@ -297,13 +302,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, nargs=2, default=(600, 1000), metavar=("LOW", "HIGH"), help="latents of a zoomed view")
     add("--view-size", type=int, default=256, help="pixels along each side of a training view")
     add("--warm-up", type=float, default=0.6, help="share of the run that trains on distances")
+    add("--tsdf-later", type=float, default=0.3, help="weight of distances after the warm-up; 0 as published, for longer runs")
     add("--only-tsdf", action="store_true", help="train on distances to the end: what pictures are compared with")
 
 
 def configure(model: nn.Module, arguments: argparse.Namespace) -> None:
     training = cast(Training, model)
     training.carve, training.zoom, training.only_tsdf = arguments.carve, arguments.zoom, arguments.only_tsdf
-    training.share = arguments.warm_up
+    training.share, training.later = arguments.warm_up, arguments.tsdf_later
     training.size = 48 if arguments.smallest else arguments.view_size
     training.count = (30, 60) if arguments.smallest else tuple(arguments.count)
 
@@ -323,7 +329,7 @@ TASK = run.Task(
     smallest_resolution=32,
     smallest_budget=1000,
     options=options,
-    fixed=("carve", "zoom", "count", "view_size", "warm_up", "only_tsdf"),
+    fixed=("carve", "zoom", "count", "view_size", "warm_up", "tsdf_later", "only_tsdf"),
     defaults={"resolution": 256, "shapes": 150, "held_out": 8},
     configure=configure,
     pictures=views_of,

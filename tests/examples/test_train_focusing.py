@@ -64,7 +64,7 @@ def test_a_step_decodes_what_its_view_needs() -> None:
     for carve, zoom in ((False, False), (True, False), (True, True)):
         torch.manual_seed(0)
         training = example.Training(example.TINY)
-        training.carve, training.zoom, training.size, training.count = carve, zoom, 64, (160, 220)
+        training.carve, training.zoom, training.size, training.count, training.later = carve, zoom, 64, (160, 220), 0.0
         for progress in (0.0, 1.0):
             training.progress = progress
             terms = training(shape, torch.Generator().manual_seed(0))
@@ -90,7 +90,7 @@ def test_memory_is_counted_once() -> None:
 
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["--smallest", "--steps", "6", "--checkpoint-every", "3", "--warm-up", "0.5"]
+    arguments = ["--smallest", "--steps", "6", "--checkpoint-every", "3", "--warm-up", "0.5", "--tsdf-later", "0"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected = example.main([*arguments, "--out", str(whole)])
 
