@@ -26,7 +26,7 @@ class KeptForBackward:
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         self.sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # an operation that keeps its own result would hold itself: what no backward pass reaches would never go
 
     @property
     def bytes(self) -> int:
