@@ -16,49 +16,37 @@ import argparse
 import functools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 from training import run
-from training.data import Kind, Source
+from training.data import Kind
+from training.drawn import Mask, largest_scale, measure, numbers, picture, table
 from training.measure import Measures
 from training.memory import KeptForBackward
 from training.textures import textured
-from training.views import (
-    FACTOR,
-    FEATURES,
-    Views,
-    batched,
-    cameras_around,
-    convert,
-    exchange_axes,
-    load,
-    photograph,
-    store,
-)
+from training.views import FACTOR, FEATURES, Views, batched, convert, exchange_axes, load, store
 
-from voxgen.attention import mask_targets
+from voxgen.attention import MaskPrediction, mask_targets
 from voxgen.core import Camera, Selection, SparseTensor
-from voxgen.losses import LossTerms, TextureVAELoss, composite, mask_bce
+from voxgen.layers import DiagonalGaussian
+from voxgen.losses import LossTerms, TextureVAELoss, composite, kl_divergence, mask_bce
 from voxgen.losses.gaussians import gaussian_opacity, gaussian_volume
-from voxgen.losses.latent import kl_divergence
 from voxgen.losses.ssim import similarity_map
-from voxgen.metrics import psnr
 from voxgen.models import TextureVAE, save_pretrained
 from voxgen.models.texture_vae import TextureVAEConfig
 from voxgen.ops.candidates import level_structures
-from voxgen.ops.grid_sets import intersection
-from voxgen.render import Panel, ScaleBar, ViewTiling, apply_colormap, compose_figure, cull_voxels, render_gaussians
-from voxgen.representations import GaussianActivation
+from voxgen.ops.resample import Structure
+from voxgen.render import Tile, ViewTiling, cull_voxels, render_gaussians
+from voxgen.representations import GaussianActivation, GaussianSplats
 
 LEVELS = 2
 NETWORK = {
     "feature_channels": FEATURES,
-    "latent_channels": 16,
+    "latent_channels": 32,
     "model_channels": 96,
     "num_blocks": 2,
     "num_heads": 4,
@@ -67,13 +55,35 @@ NETWORK = {
     "num_gaussians": 4,
 }
 TINY = NETWORK | {"latent_channels": 8, "model_channels": 32, "num_blocks": 1, "num_heads": 2, "widths": (16, 12), "num_gaussians": 2}
+LOSS = TextureVAELoss(lpips=0.0, opacity=0.05, mask=0.1)
+"""Published weights but for three. LPIPS takes longer than the rest of a step on a CPU. Early on, when no colour is right yet, pictures get
+better the fainter Gaussians are: a surface stays one by the weight of its opacity. The mask's network learns as fast with any weight of its
+term, since Adam divides by it; a small one leaves the encoder to the pictures."""
 LOGVAR = -6.0
 """Of the posterior at the start, with means that differ. As published, all start at 0, and for hundreds of steps latents are noise."""
 OPACITY, SCALE = 3.0, 0.5
 """Raw channels of the head at the start: opacities of 0.7 and Gaussians that close the surface, where TRELLIS starts with a mist."""
-HELD_OUT_VIEWS, HELD_OUT_SEED = 8, 1 << 20
 OVERLAP = 16
-BLACK_AND_WHITE = (0.0, 1.0)
+"""Pixels that tiles share: more than twice half a window of SSIM, so that each window counts once, and whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shots:
+    """v views to draw: cameras, what they should show (v, 3, h, w), which sample each shows, and the grounds (v, 3)."""
+
+    camera: Camera
+    target: Tensor
+    sample: Tensor
+    background: Tensor
+
+    def __getitem__(self, view: int) -> Shots:
+        some = slice(view, view + 1)
+        return Shots(self.camera[view], self.target[some], self.sample[some], self.background[some])
+
+    def draw(self, splats: GaussianSplats, tile: Tile | None = None) -> Tensor:
+        """Pictures (v, 3, h, w), or a tile of them."""
+        image = render_gaussians(splats, self.camera, crop=tile, background=self.background, sample=self.sample)
+        return image.color.permute(0, 3, 1, 2)
 
 
 class Training(nn.Module):
@@ -84,7 +94,7 @@ class Training(nn.Module):
     def __init__(self, network: dict[str, Any]) -> None:
         super().__init__()
         self.vae = TextureVAE(TextureVAEConfig(**network))
-        self.loss = TextureVAELoss(lpips=0.0, volume=GaussianActivation.volume_weight(self.vae.config.finest))
+        self.loss = replace(LOSS, volume=GaussianActivation.volume_weight(self.vae.config.finest))
         encoder, head = self.vae.encoder.out_layer.linear, self.vae.decoder.out_layer.linear
         nn.init.xavier_uniform_(encoder.weight.chunk(2)[0])
         nn.init.constant_(encoder.bias.chunk(2)[1], LOGVAR)
@@ -98,226 +108,98 @@ class Training(nn.Module):
     def forward(self, truth: Views, generator: torch.Generator) -> LossTerms:
         """Encode shapes, decode their Gaussians, and compare pictures of them."""
         chance = torch.Generator().manual_seed(int(torch.randint(2**31, (), generator=generator, device=generator.device)))
-        camera, target, sample, background = self.draw_views(truth, chance)
+        shots = self.draw_views(truth, chance)
         structures = level_structures(truth.grid, LEVELS)
         with KeptForBackward() as trunk:
             posterior = self.vae.encode(truth.features(), truth.geometry.feats)
             z = posterior.sample(generator)
             if self.mask == "all":
-                decoded, guess = self.vae.decode(z, source="all", splats=False), None
+                decoded = self.vae.decode(z, source="all", splats=False)
             else:
                 union = 0.3 * self.progress if self.mask == "predicted" else 0.0
                 decoded = self.vae.decode(z, structures=structures, predict=True, splats=False, union=union, generator=chance)
-                guess = decoded.mask
-        whole = {"mean": posterior.mean.feats, "logvar": posterior.logvar}
-        if guess is not None:
-            whole |= {"mask_logits": guess.logits, "mask_targets": mask_targets(guess, structures)}
-        h = decoded.features
-        if self.tiles == 1:
-            with KeptForBackward() as drawing:
-                splats = self.vae.decoder.gaussians(h)
-                image = render_gaussians(splats, camera, background=background, sample=sample).color.permute(0, 3, 1, 2)
-                terms = self.loss(image=image, target=target, scales=splats.scales, opacities=splats.opacities, **whole)
-            kept = drawing.bytes
-        else:
-            terms, kept = self.in_tiles(h, camera, target, sample, background, whole)
+        draw = self.whole if self.tiles == 1 else self.in_tiles
+        terms, kept = draw(decoded.features, shots, posterior, decoded.mask, structures)
         megabytes = {"trunk_megabytes": trunk.bytes / 2**20, "kept_megabytes": (trunk.bytes + kept) / 2**20}
-        self.facts = {"gaussians": float(len(h) * self.vae.decoder.activation.count), **megabytes}
+        self.facts = {"gaussians": float(len(decoded.features) * self.vae.decoder.activation.count), **megabytes}
         return terms
 
-    def draw_views(self, truth: Views, chance: torch.Generator) -> tuple[Camera, Tensor, Tensor, Tensor]:
-        """Cameras, pictures (v, 3, h, w) on black or white, which sample each shows, and the grounds (v, 3)."""
+    def draw_views(self, truth: Views, chance: torch.Generator) -> Shots:
+        """Views of each shape, on black or white."""
         device, count = truth.images.device, truth.images.shape[1]
         picked = [torch.randperm(count, generator=chance)[: self.per_step] for _ in truth.cameras]
         camera = Camera.batched([own[rows] for own, rows in zip(truth.cameras, picked, strict=True)])
         images = torch.cat([own[rows] for own, rows in zip(truth.images, picked, strict=True)]).float() / 255
         sample = torch.arange(len(picked)).repeat_interleave(len(picked[0]))
         background = torch.randint(2, (len(images), 1), generator=chance).float().expand(-1, 3).to(device)
-        return camera, composite(images, background), sample, background
+        return Shots(camera, composite(images, background), sample, background)
+
+    def whole(
+        self, h: SparseTensor, shots: Shots, posterior: DiagonalGaussian, mask: MaskPrediction | None, true: Sequence[Structure]
+    ) -> tuple[LossTerms, int]:
+        """The loss of whole pictures, and the bytes that drawing them keeps."""
+        with KeptForBackward() as kept:
+            splats = self.vae.decoder.gaussians(h)
+            terms = self.loss(
+                image=shots.draw(splats),
+                target=shots.target,
+                scales=splats.scales,
+                opacities=splats.opacities,
+                mean=posterior.mean.feats,
+                logvar=posterior.logvar,
+                mask_logits=() if mask is None else mask.logits,
+                mask_targets=() if mask is None else mask_targets(mask, true),
+            )
+        return terms, kept.bytes
 
     def in_tiles(
-        self, h: SparseTensor, camera: Camera, target: Tensor, sample: Tensor, background: Tensor, whole: dict[str, Any]
+        self, h: SparseTensor, shots: Shots, posterior: DiagonalGaussian, mask: MaskPrediction | None, true: Sequence[Structure]
     ) -> tuple[LossTerms, int]:
-        """The loss of whole pictures and its gradient, a tile at a time; and the most that one keeps.
+        """The same loss and gradient, a tile at a time; and the most bytes that one keeps.
 
         Features are detached; each tile adds its gradient to theirs, which a product then carries through the trunk.
         """
-        weights, largest = self.loss, largest_scale(self.vae, h)
+        tiling, largest = ViewTiling.of(shots.camera, self.tiles, overlap=OVERLAP), largest_scale(self.vae, h)
         leaf = h.with_feats(h.feats.detach().requires_grad_())
-        tiling = ViewTiling.of(camera, self.tiles, overlap=OVERLAP)
-        mine = tiling.stitch([torch.full((1, tile.height, tile.width), float(i)) for i, tile in enumerate(tiling.tiles)])
-        share = torch.arange(len(h), device=h.grid.device) % (len(camera) * len(tiling)) if len(h) else None
-        sums = dict.fromkeys(("l1", "ssim", "volume", "opacity"), 0.0)
+        owner = tiling.stitch([torch.full((1, tile.height, tile.width), float(i)) for i, tile in enumerate(tiling.tiles)])
+        part = torch.arange(len(h), device=h.grid.device) % (len(shots.camera) * len(tiling))  # whose regularisers each tile adds
+        sums: dict[str, Tensor] = {}
         most = 0
-        for view in range(len(camera)):
-            for index, tile in enumerate(tiling.tiles):
-                with KeptForBackward() as drawing:
-                    seen = cull_voxels(h.grid, camera[view], tile, largest_scale=largest, sample=int(sample[view]))
-                    splats = self.vae.decoder.gaussians(seen.apply(leaf))
-                    image = render_gaussians(
-                        splats, camera[view], crop=tile, background=background[view], sample=sample[view : view + 1]
-                    ).color.permute(0, 3, 1, 2)
-                    truth = tile.cut(target[view : view + 1], 2)
-                    own = (tile.cut(mine, 1) == index).to(image) / target[:, 0].numel()  # its share of all pixels
-                    parts = {
-                        "l1": ((image - truth).abs().mean(1) * own).sum(),
-                        "ssim": ((1 - similarity_map(image, truth, 1.0, "zero")).mean(1) * own).sum(),
-                    }
-                    if share is not None:
-                        some = Selection(h.grid, share == view * len(tiling) + index)
-                        those = self.vae.decoder.gaussians(some.apply(leaf))
-                        parts["volume"] = gaussian_volume(those.scales) * (some.count / len(h))
-                        parts["opacity"] = gaussian_opacity(those.opacities) * (some.count / len(h))
-                    loss = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
-                loss.backward()
-                most = max(most, drawing.bytes)
-                for name, part in parts.items():
-                    sums[name] += float(part.detach())
-        terms = {name: h.feats.new_tensor(value) for name, value in sums.items()}
-        terms["kl"] = kl_divergence(whole["mean"], whole["logvar"])
-        if "mask_logits" in whole:
-            terms["mask"] = mask_bce(whole["mask_logits"], whole["mask_targets"])
-        total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
-        carried = (h.feats * (leaf.feats.grad if leaf.feats.grad is not None else 0)).sum()
-        return LossTerms(total + carried - carried.detach(), terms), most
+        for step in range(len(shots.camera) * len(tiling)):
+            view, index = divmod(step, len(tiling))
+            shot, tile = shots[view], tiling.tiles[index]
+            with KeptForBackward() as kept:
+                seen = cull_voxels(h.grid, shot.camera, tile, largest_scale=largest, sample=int(shot.sample))
+                image, target = shot.draw(self.vae.decoder.gaussians(seen.apply(leaf)), tile), tile.cut(shot.target, 2)
+                own = (tile.cut(owner) == index).to(image) / shots.target[:, 0].numel()  # each pixel's share of all, in one tile
+                some = Selection(h.grid, part == step)
+                splats, share = self.vae.decoder.gaussians(some.apply(leaf)), some.count / max(1, len(h))
+                terms = {
+                    "l1": ((image - target).abs().mean(1) * own).sum(),
+                    "ssim": ((1 - similarity_map(image, target, 1.0, "zero")).mean(1) * own).sum(),
+                    "volume": gaussian_volume(splats.scales) * share,
+                    "opacity": gaussian_opacity(splats.opacities) * share,
+                }
+                loss = self.weighted(terms)
+            loss.backward()
+            most = max(most, kept.bytes)
+            sums = {name: sums.get(name, 0) + term.detach() for name, term in terms.items()}
+        sums["kl"] = kl_divergence(posterior.mean.feats, posterior.logvar)
+        if mask is not None:
+            sums["mask"] = mask_bce(mask.logits, mask_targets(mask, true))
+        gradient = torch.zeros_like(h.feats) if leaf.feats.grad is None else leaf.feats.grad
+        carried = (h.feats * gradient).sum()
+        return LossTerms(self.weighted(sums) + carried - carried.detach(), sums), most
+
+    def weighted(self, terms: dict[str, Tensor]) -> Tensor:
+        return torch.stack([getattr(self.loss, name) * term for name, term in terms.items()]).sum()
 
 
-@torch.no_grad()
-def largest_scale(vae: TextureVAE, h: SparseTensor) -> float:
-    """Of all Gaussians: what culling has to reckon with."""
-    return float(vae.decoder.gaussians(h).scales.max()) if len(h) else 0.0
-
-
-@dataclass(frozen=True)
-class Score:
-    """One shape, in views that its features do not come from; means of pictures on black and on white.
-
-    Attributes:
-        cells: of the finest level that the mesh touches.   gaussians: on them.
-        psnr: in decibels, with the cells of the mesh.   other: with those of the network's mask, or with all.
-        recall: share of the mesh's cells among these.   kept: how many they are, times the mesh's.
-        seams: largest difference between a picture and the same in tiles.
-    """
-
-    cells: float
-    gaussians: float
-    psnr: float
-    other: float
-    recall: float
-    kept: float
-    seams: float
-
-    def row(self, name: str) -> str:
-        return (
-            f"{name[:24]:<24} {self.cells:>7,.0f} {self.gaussians:>9,.0f} {self.psnr:>6.2f} {self.other:>6.2f} {self.recall:>7.4f} "
-            f"{self.kept:>6.3f} {self.seams:>8.1e}"
-        )
-
-    @staticmethod
-    def mean(scores: list[Score]) -> Score:
-        return Score(*(sum(getattr(s, f.name) for s in scores) / len(scores) for f in fields(Score)))
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """A held-out shape, and one view of it on white: true, drawn, drawn in tiles. Pictures are (h, w, 3)."""
-
-    source: Source
-    truth: Tensor
-    drawn: Tensor
-    tiled: Tensor
-    score: Score
-
-
-@torch.no_grad()
-def measure(
-    vae: TextureVAE,
-    reconstruct: Any,
-    shapes: run.Shapes,
-    kind: Kind[Views],
-    device: torch.device,
-    *,
-    mask: str = "gt",
-    tiles: int = 2,
-    samples: int = 0,
-    show: bool = False,
-) -> list[Result]:
-    """Draw each shape from sides that nothing was gathered from, and compare."""
-    del samples
-    vae.eval()
-    results = []
-    for source, path in tqdm(shapes, desc="measuring", unit="shape", leave=False, disable=not show):
-        truth = kind.load(path).to(device)
-        camera = cameras_around(HELD_OUT_VIEWS, truth.images.shape[3], HELD_OUT_SEED).to(device)
-        images = photograph(kind.mesh_of(source), camera.to("cpu"))[0].to(device)
-        true, other = (reconstruct(vae, truth, source="gt"), reconstruct(vae, truth, source="all" if mask == "all" else "predicted"))
-        shown = other if mask == "predicted" else true
-        tiled = draw_in_tiles(vae, shown.features, camera[0], tiles)
-        whole = render_gaussians(shown.splats, camera[0], background=(1.0, 1.0, 1.0)).color[0]
-        shared = len(intersection(truth.grid, other.features.grid))
-        score = Score(
-            float(len(truth)),
-            float(len(true.splats)),
-            _psnr(true.splats, camera, images),
-            _psnr(other.splats, camera, images),
-            shared / len(truth),
-            len(other.features) / len(truth),
-            float((tiled - whole).abs().max()),
-        )
-        on_white = composite(images[:1], torch.ones(1, 3, device=device))[0].permute(1, 2, 0)
-        results.append(Result(source, on_white.cpu(), whole.cpu(), tiled.cpu(), score))
-    vae.train()
-    return results
-
-
-def _psnr(splats: Any, camera: Camera, images: Tensor) -> float:
-    """Mean over views, on black and on white."""
-    drawn = render_gaussians(splats, camera)
-    values = []
-    for ground in BLACK_AND_WHITE:
-        found = (drawn.color + (1 - drawn.alpha)[..., None] * ground).clamp(0, 1).permute(0, 3, 1, 2)
-        values.append(psnr(found, composite(images, torch.full((len(images), 3), ground, device=images.device))))
-    return float(torch.cat(values).mean())
-
-
-def draw_in_tiles(vae: TextureVAE, h: SparseTensor, camera: Camera, tiles: int) -> Tensor:
-    """One view on white, (h, w, 3): of each tile only the cells that it can show, none blended."""
-    tiling, largest = ViewTiling.of(camera, tiles, overlap=0), largest_scale(vae, h)
-    parts = []
-    for tile in tiling.tiles:
-        seen = cull_voxels(h.grid, camera, tile, largest_scale=largest)
-        parts.append(render_gaussians(vae.decoder.gaussians(seen.apply(h)), camera, crop=tile, background=(1.0, 1.0, 1.0)).color)
-    return tiling.stitch(parts)[0]
-
-
-def reconstruct(vae: TextureVAE, truth: Views, *, source: str) -> Any:
-    """Encode → mean of the posterior → decode on the cells of the mesh, on those that the mask keeps, or on all."""
+def reconstruct(vae: TextureVAE, truth: Views, mask: Mask) -> tuple[SparseTensor, GaussianSplats]:
+    """Encode → mean of the posterior → decode on the cells of the mesh, on those that the network keeps, or on all."""
     z = vae.encode(truth.features(), truth.geometry.feats).mean
-    return vae.decode(z, structures=level_structures(truth.grid, LEVELS)) if source == "gt" else vae.decode(z, source=cast(Any, source))
-
-
-def table(results: Sequence[Result]) -> str:
-    """One line a shape, and the mean."""
-    header = f"{'held-out shape':<24} {'cells':>7} {'Gaussians':>9} {'PSNR':>6} {'mask:':>6} {'recall':>7} {'kept':>6} {'seams':>8}"
-    lines = [header, *(r.score.row(r.source.name) for r in results)]
-    return "\n".join([*lines, Score.mean([r.score for r in results]).row("mean")])
-
-
-def numbers(results: Sequence[Result]) -> dict[str, float]:
-    return {f.name: getattr(Score.mean([r.score for r in results]), f.name) for f in fields(Score)}
-
-
-def picture(results: Sequence[Result], resolution: int, title: str) -> Tensor:
-    """A row a shape: the mesh, the Gaussians, the Gaussians in tiles, the error. (h, w, 3) uint8."""
-    del resolution
-    rows = []
-    for r in results:
-        error = apply_colormap((r.drawn - r.truth).abs().mean(2), 0.0, 0.3)
-        panels = [Panel(r.truth, r.source.name), Panel(r.drawn.clamp(0, 1), "Gaussians", (f"{r.score.psnr:.1f} dB",))]
-        panels += [Panel(r.tiled.clamp(0, 1), "in tiles", (f"differs by {r.score.seams:.0e}",)), Panel(error, "error")]
-        rows.append([*panels, ScaleBar(0.0, 0.3, label="mean of |difference|")])
-    caption = "Held-out shapes from a side that the encoder did not see, base colour without light; averaged weights."
-    return compose_figure(rows, title=title, caption=caption)
+    decoded = vae.decode(z, structures=level_structures(truth.grid, LEVELS) if mask == "gt" else None, source=mask, splats=False)
+    return decoded.features, vae.decoder.gaussians(decoded.features)
 
 
 def save(vae: TextureVAE, folder: Path) -> str:

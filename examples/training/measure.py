@@ -73,9 +73,9 @@ class RoundTrip:
     tokens: int
 
 
-Reconstruct = Callable[[Any, Any], Any]
-"""Network and true volume → encode, mean of the posterior, decode with predicted structure: a `RoundTrip`, or what the example's own
-`Measures` take."""
+Reconstruct = Callable[..., Any]
+"""Network and true volume → encode, mean of the posterior, decode: a `RoundTrip`. What else it takes and gives is between an example and
+its `Measures`."""
 
 
 @dataclass(frozen=True)

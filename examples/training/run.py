@@ -215,7 +215,7 @@ def train(run: Run, data: Shapes, held_out: Shapes) -> None:
             log.losses(run.step - 1, numbers, more)
             bar.update(100 * progress - bar.n)
             facts = {name: f"{more[name]:,.0f}" for name in ("voxels", *run.task.shown)}
-            bar.set_postfix(step=run.step, loss=f"{numbers['total']:.3f}", refresh=False, **facts)
+            bar.set_postfix({"step": run.step, "loss": f"{numbers['total']:.3f}", **facts}, refresh=False)
             if run.step % arguments.checkpoint_every == 0:
                 run.save(clock.seconds)
             if main and run.step % arguments.picture_every == 0:

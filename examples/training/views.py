@@ -22,7 +22,9 @@ from .data import exchanged
 FACTOR = 4
 """Cells of the finest level along one of the latent's."""
 SEEN = 4
-"""Numbers of a fine cell: its mean colour in the views that see it, less one half; and whether any does."""
+"""Numbers of a fine cell: its mean colour in the views that see it, less one half, times `GAIN`; and whether any does."""
+GAIN = 4.0
+"""Makes colours as large as the code of positions that the transformer adds to them."""
 FEATURES = SEEN * FACTOR**3
 OUTER = ((0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0))
 """Places of `SurfaceMoments.normal_outer` in the matrix."""
@@ -91,7 +93,7 @@ def convert(mesh: TriMesh, resolution: int, *, size: int, count: int) -> Views:
         depth_tolerance=3**0.5 / resolution,
     ).feats
     covered = (found[:, 3:] > 0.05).float()
-    seen = torch.cat(((found[:, :3] / found[:, 3:].clamp_min(0.05) - 0.5) * covered, covered), 1)
+    seen = torch.cat(((found[:, :3] / found[:, 3:].clamp_min(0.05) - 0.5) * (GAIN * covered), covered), 1)
     stored = (255 * images).round().to(torch.uint8)[None]
     return Views(fine, seen, surface_channels(mesh, resolution // FACTOR), stored, (camera,))
 
