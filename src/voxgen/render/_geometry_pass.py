@@ -30,6 +30,7 @@ class GeometryPass:
     face_camera: bool
     supersample: int
     antialias: bool
+    outline_walk: int
     attributes: tuple[str, ...]
     depth_background: float
     max_faces: int
@@ -53,7 +54,7 @@ class GeometryPass:
         raster = rasterize(positions, mesh.faces, fine.height, fine.width, max_faces=self.max_faces, backend=self.backend)
         image = self._values(mesh, camera, raster)
         if self.antialias and mesh.num_faces:
-            image = antialias(image, raster, positions, mesh.faces)
+            image = antialias(image, raster, positions, mesh.faces, walk=self.outline_walk)
         if s > 1:
             image = image.reshape(len(camera), camera.height, s, camera.width, s, -1).mean((2, 4))
         if self.normal_space == "camera":  # turning commutes with blending, and here it is one product a view

@@ -10,7 +10,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from ._numba_edges import insert_edges, mark_vertices, other_vertex, scan_faces, table_size
+from ._numba_edges import empty_table, insert_edges, mark_vertices, other_vertex, scan_faces
 from ._query import EDGE_ON, HIGHEST, LOWEST, Query
 
 NONE = np.int8(-1)
@@ -41,13 +41,11 @@ def _across(rows: Any, opposite: Any, faces: Any, vertices: int) -> Any:
     """(n,) int32 the vertex across each edge, -1 where no face or more than one is there."""
     marked = np.zeros(vertices // 64 + 1, np.uint64)
     mark_vertices(rows, marked)
-    size = table_size(len(rows))
-    keys, counts, sums = np.full(size, -1, np.int64), np.zeros(size, np.int32), np.zeros(size, np.int64)
-    slots = np.empty(len(rows), np.int64)
-    insert_edges(rows, keys, slots)
-    scan_faces(faces, marked, keys, counts, sums)
+    table, slots = empty_table(len(rows)), np.empty(len(rows), np.int64)
+    insert_edges(rows, table, slots)
+    scan_faces(faces, marked, table)
     across = np.empty(len(rows), np.int32)
-    other_vertex(slots, counts, sums, opposite, across)
+    other_vertex(slots, table, opposite, across)
     return across
 
 
