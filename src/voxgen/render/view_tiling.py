@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,26 +14,11 @@ from voxgen.core import Camera
 from voxgen.core.checks import FLOATS, describe, require_int, require_tensor
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
 
+from ._tile_layout import Tile as Tile
+from ._tile_layout import check_mask, origins, region_box, tile_side
+
 SMALLEST_SHARE = 0.01
 """Tiles with less foreground than this share of their pixels are not drawn by `sample`."""
-
-
-class Tile(NamedTuple):
-    """A rectangle of pixels; it is a `crop=` of `render_gaussians` as it stands."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-    @property
-    def window(self) -> tuple[int, int, int, int]:
-        """(top, left, rows, columns), which `rasterize` takes as `window=`."""
-        return self.top, self.left, self.height, self.width
-
-    def cut(self, image: Tensor, dim: int = 1) -> Tensor:
-        """The tile of an image whose rows lie along `dim` and whose columns along the next axis; a view."""
-        return image.narrow(dim, self.top, self.height).narrow(dim + 1, self.left, self.width)
 
 
 @dataclass(frozen=True)
@@ -96,7 +80,7 @@ class ViewTiling:
         require_int(where, "multiple", multiple, 1)
         if (tiles is None) == (side is None):
             raise RangeError(f"{where}: give either tiles, how many, or side, in pixels; got tiles={tiles}, side={side}.")
-        box = _region(where, width, height, region, overlap)
+        box = region_box(where, width, height, region, overlap)
         if side is not None:
             require_int(where, "side", side, 1)
             if overlap >= side:
@@ -111,9 +95,9 @@ class ViewTiling:
             if len(pair) != 2:
                 raise ShapeError(f"{where}: tiles must be one number or two; got {describe(tiles)}.")
             counts = [require_int(where, "tiles", k, 1) for k in pair]
-            lengths = [_side(length, k, overlap, multiple) for length, k in zip((box.width, box.height), counts, strict=True)]
-        across = _origins(box.left, box.width, counts[0], lengths[0])
-        down = _origins(box.top, box.height, counts[1], lengths[1])
+            lengths = [tile_side(length, k, overlap, multiple) for length, k in zip((box.width, box.height), counts, strict=True)]
+        across = origins(box.left, box.width, counts[0], lengths[0])
+        down = origins(box.top, box.height, counts[1], lengths[1])
         found = tuple(Tile(x, y, lengths[0], lengths[1]) for y in down for x in across)
         return ViewTiling(width, height, box, found, overlap)
 
@@ -153,7 +137,7 @@ class ViewTiling:
         """
         weight = torch.ones(len(self), dtype=torch.float64)
         if foreground is not None:
-            _check_mask("ViewTiling.sample", "foreground", foreground, self.width, self.height)
+            check_mask("ViewTiling.sample", "foreground", foreground, self.width, self.height)
             shown = foreground.detach().double().clamp(0, 1).cpu()
             share = torch.stack([tile.cut(shown, 0).mean() for tile in self.tiles])
             share = torch.where(share < SMALLEST_SHARE, 0, share)
@@ -278,38 +262,3 @@ class ViewTiling:
         for tile, weight in zip(self.tiles, raw, strict=True):
             tile.cut(total, 0).add_(weight)
         return [weight / tile.cut(total, 0) for tile, weight in zip(self.tiles, raw, strict=True)]
-
-
-def _side(length: int, count: int, overlap: int, multiple: int) -> int:
-    needed = math.ceil((length + (count - 1) * overlap) / count)
-    return min(length, math.ceil(needed / multiple) * multiple)
-
-
-def _origins(start: int, length: int, count: int, side: int) -> list[int]:
-    """Where tiles begin, evenly from the start of the region to its end, each once."""
-    if count == 1:
-        return [start]
-    return sorted({start + round(i * (length - side) / (count - 1)) for i in range(count)})
-
-
-def _region(where: str, width: int, height: int, region: Tensor | tuple[int, int, int, int] | None, overlap: int) -> Tile:
-    whole = Tile(0, 0, width, height)
-    if region is None:
-        return whole
-    if not isinstance(region, Tensor):
-        if not isinstance(region, (tuple, list)) or len(region) != 4:
-            raise ShapeError(f"{where}: region must be (left, top, width, height), or an (h, w) mask; got {describe(region)}.")
-        left = require_int(where, "region[0] (left)", region[0], 0, width - 1)
-        top = require_int(where, "region[1] (top)", region[1], 0, height - 1)
-        columns = require_int(where, "region[2] (width)", region[2], 1, width - left)
-        return Tile(left, top, columns, require_int(where, "region[3] (height)", region[3], 1, height - top))
-    _check_mask(where, "region", region, width, height)
-    rows, columns = ((region > 0).any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
-    if not rows:
-        return whole
-    left, top = max(0, columns[0] - overlap), max(0, rows[0] - overlap)
-    return Tile(left, top, min(width, columns[-1] + 1 + overlap) - left, min(height, rows[-1] + 1 + overlap) - top)
-
-
-def _check_mask(where: str, name: str, mask: Tensor, width: int, height: int) -> None:
-    require_tensor(where, name, mask, (height, width), (torch.bool, torch.uint8, *FLOATS))
