@@ -16,39 +16,32 @@ import argparse
 import dataclasses
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from training import run
 from training.data import Kind
-from training.measure import Reconstruction, RoundTrip
+from training.maps import views_of
+from training.measure import RoundTrip
 from training.memory import KeptForBackward
+from training.oriented import FACTOR, Shapes, batched, children_that_exist, convert, exchange_axes, load, store
 
-from voxgen.core import Camera, Frame, Selection, TriMesh, VoxelGrid
-from voxgen.core.atomic import atomic_write
+from voxgen.core import Camera, Selection, TriMesh
 from voxgen.core.errors import EmptyResultWarning
 from voxgen.layers import SelfPruningUpsampler
-from voxgen.losses import LossTerms, RenderTarget, SparseFlexVAELoss, geometric_tsdf
+from voxgen.losses import LossTerms, RenderTarget, ShapeMaps, SparseFlexVAELoss, geometric_tsdf, shape_view_terms
 from voxgen.models import MeshRenderTerms, SparseFlexVAE, build, save_pretrained
-from voxgen.ops.grid_sets import child_offsets, parents
-from voxgen.ops.lookup import lookup_cells
-from voxgen.ops.surface_cells import surface_cells
 from voxgen.render import (
-    GeometryMaps,
-    Panel,
-    ScaleBar,
     adaptive_zoom,
-    apply_colormap,
     carve_by_depth,
-    compose_figure,
     random_cameras,
     render_geometry,
 )
-from voxgen.representations import OrientedPoints, SparseFlex
+from voxgen.representations import SparseFlex
 
 NETWORK = {
     "point_channels": 64,
@@ -69,21 +62,42 @@ TINY = NETWORK | {
     "num_heads": 1,
     "num_groups": 4,
 }
-FACTOR = 4
-"""Cells of the output along one cell of the latent."""
 WARM_UP = SparseFlexVAELoss(occupancy=0.05)
-PICTURES = SparseFlexVAELoss(occupancy=0.05, render=MeshRenderTerms.trellis())
+PICTURES = SparseFlexVAELoss(occupancy=0.05, depth=50.0)
 """After the warm-up. Which children are empty weighs little, so that it does not hold up distances in the first minutes. A feature network
 for the term on normals (LPIPS) takes longer than the rest of a step on a CPU."""
 LOGVAR = -4.0
 """Of the posterior at the start, so that latents say something from the first step on."""
-POINTS = 40_000
-"""On each shape, at 256³."""
 TRUNCATION = 3.0
 """Of the distances of the warm-up, in cells of the output."""
+SHEET = 4.0
+"""Depths that differ by more cells belong to two sheets of surface."""
 FILL = 0.95
 REACH = 1 / FACTOR
 """How far the mesh at a point depends on latents, in their cells: one cell of the output."""
+
+
+@dataclass(frozen=True)
+class NearTerms:
+    """The render terms of TRELLIS, where prediction and target see the same sheet of surface.
+
+    Elsewhere, along outlines and in holes, depths differ by what lies behind, a hundred cells or more. That is most of the published
+    term in the first minutes, and points nowhere; the mask says what is wrong there.
+
+    Args:
+        limit: world units that depths of one sheet differ by at most.
+    """
+
+    limit: float
+    terms: MeshRenderTerms = dataclasses.field(default_factory=MeshRenderTerms.trellis)
+
+    def __call__(self, prediction: Sequence[TriMesh], target: RenderTarget, /) -> dict[str, Tensor]:
+        with torch.no_grad():
+            wanted = self.terms.render(target.meshes or (), target, is_target=True)
+        seen = self.terms.render(prediction, target, is_target=False)
+        near = (seen.depth - wanted.depth).abs() < self.limit
+        depth, normal = torch.where(near, seen.depth, wanted.depth), torch.where(near, seen.normal, wanted.normal)
+        return shape_view_terms(ShapeMaps(seen.mask, depth, normal), wanted, coverage=target.coverage, within_target=True)
 
 
 class Training(nn.Module):
@@ -139,7 +153,7 @@ class Training(nn.Module):
                     warnings.simplefilter("ignore", EmptyResultWarning)  # a part of a view may show no surface yet
                     surface = field.flex.surface(training=True)
                 views = RenderTarget(camera, torch.arange(len(camera)), meshes=truth.meshes, coverage=coverage)
-                loss = dataclasses.replace(PICTURES, tsdf=self.later)
+                loss = dataclasses.replace(PICTURES, tsdf=self.later, render=NearTerms(SHEET * field.flex.frame.voxel_size[0]))
                 terms = loss(step=0, surface=surface, meshes=surface.to_meshes(), views=views, **inputs)
         self.facts = {"latents": float(len(truth.latent)), "decoded": float(needed.count), "kept_megabytes": kept.bytes / 2**20}
         return terms
@@ -166,85 +180,6 @@ def distances(flex: SparseFlex, meshes: tuple[TriMesh, ...]) -> Tensor:
     return torch.cat([geometric_tsdf(flex.positions[a:b].cpu(), mesh.to("cpu"), length) for mesh, a, b in parts]).to(flex.sdf)
 
 
-def children_that_exist(grid: VoxelGrid, finest: VoxelGrid) -> Tensor:
-    """(n, 8) bool: which children of each cell hold cells of the finest grid, slot = x + 2y + 4z."""
-    while finest.resolution[0] > 2 * grid.resolution[0]:
-        finest = parents(finest)
-    coords = grid.coords[:, None] * torch.tensor([1, 2, 2, 2], dtype=torch.int32, device=grid.device)
-    coords = coords + torch.nn.functional.pad(child_offsets((2, 2, 2), "x_fastest", grid.device), (1, 0))
-    return (lookup_cells(finest, coords.reshape(-1, 4)) >= 0).reshape(-1, 8)
-
-
-@dataclass(frozen=True, eq=False)
-class Shapes:
-    """Meshes in the unit cube, points on them, the voxels of their latents, and the cells of the output that they touch."""
-
-    meshes: tuple[TriMesh, ...]
-    cloud: OrientedPoints
-    latent: VoxelGrid
-    fine: VoxelGrid
-
-    @property
-    def grid(self) -> VoxelGrid:
-        return self.fine
-
-    def __len__(self) -> int:
-        return len(self.fine)
-
-    def to(self, target: torch.device) -> Shapes:
-        return Shapes(tuple(mesh.to(target) for mesh in self.meshes), self.cloud.to(target), self.latent.to(target), self.fine.to(target))
-
-
-def convert(mesh: TriMesh, resolution: int) -> Shapes:
-    plain = TriMesh(mesh.vertices, mesh.faces, up=mesh.up)
-    count = max(2000, POINTS * resolution**2 // 256**2)
-    cloud = OrientedPoints.from_mesh(plain, count, frame=Frame.unit(1, mesh.up), method="systematic")
-    frame = Frame.unit(resolution, mesh.up)
-    cells = surface_cells(plain.vertices, plain.faces, origin=frame.origin, voxel_size=frame.voxel_size, resolution=resolution)
-    return Shapes((plain,), cloud, cloud.voxels(resolution // FACTOR, plain, skin=0.0), _single(cells, resolution))
-
-
-def _single(cells: Tensor, resolution: int) -> VoxelGrid:
-    return VoxelGrid.from_sorted(torch.nn.functional.pad(cells, (1, 0)), resolution=resolution, batch_size=1)
-
-
-def store(shape: Shapes, path: Path) -> None:
-    (mesh,) = shape.meshes
-    arrays = {"vertices": mesh.vertices, "faces": mesh.faces, "points": shape.cloud.points, "normals": shape.cloud.normals}
-    arrays |= {"latent": shape.latent.cells.short(), "fine": shape.fine.cells.short(), "resolution": torch.tensor(shape.fine.resolution[0])}
-    with atomic_write(path) as file:
-        np.savez(file, **{name: array.numpy() for name, array in arrays.items()})  # pyright: ignore[reportArgumentType]
-
-
-def load(path: Path) -> Shapes:
-    with np.load(path) as file:
-        arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    resolution = int(arrays["resolution"])
-    mesh = TriMesh(arrays["vertices"], arrays["faces"])
-    cloud = OrientedPoints(arrays["points"], arrays["normals"], frame=Frame.unit(1))
-    latent, fine = _single(arrays["latent"].int(), resolution // FACTOR), _single(arrays["fine"].int(), resolution)
-    return Shapes((mesh,), cloud, latent, fine)
-
-
-def exchange_axes(shape: Shapes, axes: tuple[int, int, int]) -> Shapes:
-    """Normals stay outward in a mirror; faces are wound the other way there."""
-    (mesh,), order = shape.meshes, list(axes)
-    mirrored = axes in ((0, 2, 1), (1, 0, 2), (2, 1, 0))
-    turned = TriMesh(mesh.vertices[:, order], mesh.faces.flip(1) if mirrored else mesh.faces)
-    cloud = shape.cloud.replace(points=shape.cloud.points[:, order], normals=shape.cloud.normals[:, order])
-    latent, fine = (
-        VoxelGrid.build(torch.cat((g.coords[:, :1], g.cells[:, order]), 1), resolution=g.resolution, batch_size=1)[0]
-        for g in (shape.latent, shape.fine)
-    )
-    return Shapes((turned,), cloud, latent, fine)
-
-
-def batched(items: list[Shapes]) -> Shapes:
-    meshes = tuple(mesh for item in items for mesh in item.meshes)
-    latent, fine = (VoxelGrid.batched([getattr(item, name) for item in items]) for name in ("latent", "fine"))
-    return Shapes(meshes, OrientedPoints.batched([item.cloud for item in items]), latent, fine)
-
-
 def reconstruct(vae: SparseFlexVAE, truth: Shapes) -> RoundTrip:
     """Encode → mean of the posterior → decode, by default all children: minutes are too few for the heads that say which are empty.
 
@@ -256,37 +191,6 @@ def reconstruct(vae: SparseFlexVAE, truth: Shapes) -> RoundTrip:
     inside = (decoded.sdf < 0)[decoded.corners.index.long()]
     crossed = decoded.grid.select(inside.any(1) & ~inside.all(1))
     return RoundTrip(best.to_mesh(), decoded.to_mesh(), crossed, len(latent.z))
-
-
-def views_of(vae: nn.Module, results: list[Reconstruction], resolution: int) -> dict[str, Tensor]:
-    """Depth and normals of held-out shapes: target, prediction, error."""
-    del vae
-    rows: list[list[Panel | ScaleBar]] = []
-    camera = random_cameras(1, width=256, height=256, generator=torch.Generator().manual_seed(1))
-    for result in results:
-        maps = [render_geometry(mesh, camera, face_camera=True, antialias=False) for mesh in (result.truth, result.mesh)]
-        rows.append([*_depth_panels(result.source.name, maps, resolution), *_normal_panels(maps)])
-    caption = "Averaged weights. Errors: depth in voxels, 0 to 2; angle of the normals, 0 to 45 degrees."
-    return {"views": compose_figure(rows, title=f"Depth and normals at {resolution}³: target, prediction, error", caption=caption)}
-
-
-def _depth_panels(name: str, maps: list[GeometryMaps], resolution: int) -> list[Panel]:
-    both = (maps[0].mask[0] > 0) & (maps[1].mask[0] > 0)
-    seen = [torch.where(m.mask[0] > 0, m.depth[0], torch.nan) for m in maps]
-    gap = torch.where(both, (seen[0] - seen[1]).abs() * resolution, torch.nan)
-    low, high = float(seen[0].nan_to_num(9).min()), float(seen[0].nan_to_num(0).max())
-    shown = [apply_colormap(-depth, -high, -low, "sea") for depth in seen]
-    note = f"mean {float(gap.nanmean()):.2f} voxels"
-    return [Panel(shown[0], f"{name}: depth"), Panel(shown[1], "prediction"), Panel(apply_colormap(gap, 0.0, 2.0), "error", (note,))]
-
-
-def _normal_panels(maps: list[GeometryMaps]) -> list[Panel]:
-    both = (maps[0].mask[0] > 0) & (maps[1].mask[0] > 0)
-    unit = [torch.nn.functional.normalize(m.normal[0], dim=-1) for m in maps]
-    angle = torch.where(both, (unit[0] * unit[1]).sum(-1).clamp(-1, 1).acos().rad2deg(), torch.nan)
-    shown = [torch.where(m.mask[0, ..., None] > 0, (n + 1) / 2, 0.8) for m, n in zip(maps, unit, strict=True)]
-    note = f"mean {float(angle.nanmean()):.1f} degrees"
-    return [Panel(shown[0], "normals"), Panel(shown[1], "prediction"), Panel(apply_colormap(angle, 0.0, 45.0), "error", (note,))]
 
 
 def save(vae: SparseFlexVAE, folder: Path) -> str:
