@@ -47,6 +47,8 @@ DATA = Path(os.environ.get("VOXGEN_DATA", Path(__file__).resolve().parents[2] / 
 HELD_OUT = ("bunny", "teapot", "beetle")
 VALIDATION_SEED = 1_000_000_000
 RECALL = 0.99
+INPUTS = {"surface": CHANNELS, "occupancy": 0}
+"""Width of the numbers beside a latent that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,18 @@ def shape(name: str, mesh: TriMesh, resolution: int, levels: int) -> Shape:
     return Shape(name, SparseTensor(structures[0].parents, x.feats[x.grid.rows_of(structures[0].parents.coords)]), structures)
 
 
+def cropped(s: Shape, side: int, chance: torch.Generator) -> Shape:
+    """The cells within a cube about a random one of them, and their children."""
+    centre = s.x.grid.cells[int(torch.randint(len(s.x), (), generator=chance))]
+    keep = ((s.x.grid.cells - centre).abs() <= side // 2).all(1)
+    x = SparseTensor(s.x.grid.select(keep), s.x.feats[keep])
+    structures, parents = [], x.grid
+    for structure in s.structures:
+        structures.append(Structure.of_mask(parents, structure.mask()[keep]))
+        keep, parents = keep[structure.parent.long()], structures[-1].children
+    return Shape(s.name, x, tuple(structures))
+
+
 def batched(shapes: list[Shape]) -> tuple[SparseTensor, list[Structure]]:
     x = SparseTensor.batched([s.x for s in shapes])
     structures, parents = [], x.grid
@@ -80,7 +94,7 @@ def run(net: MaskGenerator, x: SparseTensor, structures: list[Structure] | tuple
     return net(z, x.feats if net.geometry_channels else None, structures=structures).logits
 
 
-def train(net: MaskGenerator, shapes: list[Shape], steps: int, batch: int, rate: float, name: str) -> float:
+def train(net: MaskGenerator, shapes: list[Shape], steps: int, batch: int, side: int, rate: float, name: str) -> float:
     """CPU seconds of the training."""
     optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
@@ -88,7 +102,7 @@ def train(net: MaskGenerator, shapes: list[Shape], steps: int, batch: int, rate:
     start = time.process_time()
     bar = tqdm(range(steps), desc=name)
     for _ in bar:
-        picked = [shapes[int(i)] for i in torch.randint(len(shapes), (batch,), generator=chance)]
+        picked = [cropped(shapes[int(i)], side, chance) for i in torch.randint(len(shapes), (batch,), generator=chance)]
         x, structures = batched(picked)
         loss = mask_bce(run(net, x, structures), [s.mask() for s in structures])
         optimiser.zero_grad()
@@ -139,7 +153,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--levels", type=int, default=1)
     parser.add_argument("--shapes", type=int, default=80)
     parser.add_argument("--steps", type=int, default=450)
-    parser.add_argument("--batch", type=int, default=1, help="shapes a step")
+    parser.add_argument("--batch", type=int, default=8, help="crops a step")
+    parser.add_argument("--crop", type=int, default=20, help="side of a crop in cells; whole shapes are alike inside and few a step")
+    parser.add_argument("--inputs", nargs="+", choices=list(INPUTS), default=list(INPUTS))
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--rate", type=float, default=4e-3)
@@ -156,12 +172,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "cells": {s.name: [len(s.x), *(len(step.children) for step in s.structures)] for s in held_out},
         "redundant_candidates": {s.name: candidates(s) for s in held_out},
     }
-    for name, geometry in (("surface numbers", CHANNELS), ("occupancy alone", 0)):
+    for name in args.inputs:
+        geometry = INPUTS[name]
         torch.manual_seed(0)
         net = MaskGenerator(
             1, geometry, model_channels=args.channels, num_blocks=args.blocks, heads=4, widths=(args.channels // 2,) * (args.levels - 1)
         )
-        seconds = train(net, shapes, args.steps, args.batch, args.rate, name)
+        seconds = train(net, shapes, args.steps, args.batch, args.crop, args.rate, name)
         for level, (logits, truth) in enumerate(scores(net, validation)):
             predict: Any = net.predict[level]
             predict.calibrate(logits, truth, RECALL)
@@ -174,8 +191,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         }
         for level, row in enumerate(result[name]["levels"]):
             print(f"{name}, level {level}: " + ", ".join(f"{key} {value:.4f}" for key, value in row.items()))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        if args.json:
+            args.json.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 

@@ -32,8 +32,8 @@ Average = Literal["all", "seen"]
 """What the sum over views is divided by: "all": the number of views, those included that do not see the point (TRELLIS); "seen": the sum
 of the weights, so that a point seen by a few views has features of full size."""
 
-TAPS_AT_ONCE = 1 << 22
-"""Pairs of a view and a point whose places are held at one time."""
+TAPS_AT_ONCE = 1 << 18
+"""Pairs of a view and a point whose places, and maps whose copies, are held at one time; at least one view."""
 
 
 @dataclass(frozen=True, eq=False)
