@@ -51,13 +51,13 @@ def maps_row() -> list[Panel]:
 
 
 def outline_row() -> list[Panel]:
-    mesh = rotated(torus(around=14, across=7))
+    mesh = rotated(torus(around=48, across=24))
     camera = camera_for_bounds(*mesh.bounds(), elevation=60, margin=0.8, width=36, height=36)
     plain = render_geometry(mesh, camera, antialias=False).mask[0]
-    smooth = render_geometry(mesh, camera).mask[0]
-    fine = render_geometry(mesh, camera, supersample=4).mask[0]
-    titles = ("without antialias", "antialias", "antialias, 4 x 4 samples")
-    return [Panel(enlarged(image, SIZE // 36), title) for image, title in zip((plain, smooth, fine), titles, strict=True)]
+    published = render_geometry(mesh, camera, outline_walk=0).mask[0]
+    walked = render_geometry(mesh, camera).mask[0]
+    titles = ("without antialias", "antialias as published", "antialias, outlines walked to")
+    return [Panel(enlarged(image, SIZE // 36), title) for image, title in zip((plain, published, walked), titles, strict=True)]
 
 
 def surroundings() -> EnvironmentLight:

@@ -12,8 +12,8 @@ from voxgen.ops.rasterize import to_screen
 from ._examine import ENDS, examine
 from ._query import HIGHEST, LOWEST, Query
 
-_AROUND = 2
-"""Triangles with a vertex this many pixels around a border of the background can be walked on, beside those that are seen there."""
+_AROUND = 1
+"""Triangles with a vertex in pixels up to this many around a border of the background can be walked on, beside those that are seen there."""
 
 
 def walk(query: Query, found: Tensor, steps: int) -> Tensor:
