@@ -57,3 +57,8 @@ def test_what_does_not_fit_raises() -> None:
         Selection(GRID, torch.ones(49, dtype=torch.bool))
     with pytest.raises(DtypeError, match="mask must be"):
         Selection(GRID, torch.ones(50))
+
+
+def test_a_selection_shows_how_much_it_is() -> None:
+    grid, _ = VoxelGrid.build(torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.int32), resolution=2)
+    assert repr(Selection(grid, torch.tensor([True, False]))).startswith("Selection(1 of VoxelGrid(2 cells")

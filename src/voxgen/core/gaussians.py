@@ -75,6 +75,10 @@ class Gaussians:
     def __len__(self) -> int:
         return len(self.means)
 
+    def replace(self: Self, **fields: object) -> Self:
+        """A copy with some fields changed."""
+        return replace(self, **fields)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} Gaussians, batch_size={self.batch_size}, degree={self.degree}, device={self.device})"
 

@@ -17,7 +17,7 @@ from .sparse_tensor import SparseTensor
 R = TypeVar("R", VoxelGrid, SparseTensor, Tensor)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Selection:
     """Some cells of a grid.
 
@@ -43,6 +43,9 @@ class Selection:
         where = type(self).__name__
         require_tensor(where, "mask", self.mask, (len(self.grid),), (torch.bool,), hint="One entry a cell of the grid.")
         require_same_device(where, grid=self.grid.coords, mask=self.mask)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.count:,} of {self.grid!r})"
 
     @staticmethod
     def all(grid: VoxelGrid) -> Selection:

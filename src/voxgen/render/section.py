@@ -48,7 +48,7 @@ def in_frustum(grid: VoxelGrid, camera: Camera, *, sample: Tensor | None = None,
     return Selection(grid, mask)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Section(Selection):
     """The cells of a slice of each view's frustum.
 

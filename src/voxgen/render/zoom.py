@@ -21,7 +21,7 @@ from ._crop import covered_pixels, nearest, square_of_count, zoomed
 from .section import MAX_REACH
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Zoom(Selection):
     """The cells of a crop of each view, and the views that show it.
 

@@ -30,7 +30,7 @@ OP = Op(
 MAX_RINGS = 64
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Carving(Selection):
     """The cells that `carve_by_depth` keeps.
 
