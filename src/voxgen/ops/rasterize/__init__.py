@@ -145,7 +145,7 @@ def _checked(positions: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
     if count > 2**31 - 1 or len(faces) > 2**31 - 1:
         raise ShapeError(f"rasterize: positions and faces must each have less than 2³¹ rows; got {count} and {len(faces)}.")
     if len(faces):
-        low, high = int(faces.min()), int(faces.max())
+        low, high = (int(bound) for bound in faces.aminmax())
         if low < 0 or high >= count:
             raise MeshError(f"rasterize: faces must index {count} vertices; got indices from {low} to {high}.")
     require_finite(where, "positions", batch.detach().reshape(-1, 4))
