@@ -110,6 +110,23 @@ def test_mesh_decoder_is_the_originals() -> None:
     assert len(order) == 116
 
 
+def test_mesh_decoder_gives_a_field() -> None:
+    """With a last layer that says the same of every cube: −0.5 at its lower corners, 0.5 at its upper ones, means of both where cubes meet."""
+    decoder = small("mesh-decoder")
+    grid = random_grid((4, 0, 3), 4)
+    z = SparseTensor(grid, torch.zeros(7, 4))
+    corners = torch.arange(8) // 4  # x runs fastest: the upper four lie at z = 1
+    with torch.no_grad():
+        decoder.out_layer.weight.zero_()
+        decoder.out_layer.bias.zero_()
+        decoder.out_layer.bias[:8] = (corners - 0.5) + 1 / 16  # sdf = raw − voxel size
+        flex = decoder.flex(z)
+    assert len(flex.grid) == 64 * 7
+    assert flex.grid.resolution == (16, 16, 16)
+    found = flex.sdf.unique()
+    assert (float(found.min()), float(found.max())) == pytest.approx((-0.5, 0.5), abs=1e-5)
+
+
 def test_structure_networks_are_the_originals() -> None:
     about, arrays = golden("ss_encoder")
     encoder = network("trellis/structure-encoder", about)

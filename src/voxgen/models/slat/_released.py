@@ -15,7 +15,7 @@ from voxgen.models.sc_vae.config import torso_name
 from voxgen.representations import GaussianActivation
 
 from .config import SLatConfig
-from .decoders import MESH_CHANNELS, SLatGaussianDecoder, SLatMeshDecoder
+from .decoders import FLEX_CHANNELS, MESH_CHANNELS, SLatGaussianDecoder, SLatMeshDecoder
 from .encoder import SLatEncoder
 
 
@@ -59,7 +59,7 @@ def _gaussian_decoder(latent_channels: int, representation_config: Mapping[str, 
 def _mesh_decoder(latent_channels: int, representation_config: Mapping[str, Any], **fields: Any) -> SLatMeshDecoder:
     where = "SLatMeshDecoder"
     head = _representation(where, representation_config, {"use_color": True})
-    config = _config(where, latent_channels, MESH_CHANNELS if head["use_color"] else MESH_CHANNELS - 48, **fields)
+    config = _config(where, latent_channels, MESH_CHANNELS if head["use_color"] else FLEX_CHANNELS, **fields)
     return SLatMeshDecoder(config, (config.model_channels // 4, config.model_channels // 8))
 
 

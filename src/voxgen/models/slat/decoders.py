@@ -13,15 +13,17 @@ from voxgen.core import SparseTensor
 from voxgen.core.errors import ShapeError
 from voxgen.layers import GaussianHead, LayerNorm32, NearestUpsample
 from voxgen.ops.resample import Structure
-from voxgen.representations import GaussianActivation, GaussianSplats
+from voxgen.representations import GaussianActivation, GaussianSplats, SparseFlex
 
 from .config import SLatConfig
 from .torso import SLatTorso
 
 __all__ = ["MESH_CHANNELS", "SLatGaussianDecoder", "SLatMeshDecoder"]
 
-MESH_CHANNELS = 101
-"""Raw numbers of a cube with colours: 8 distances, 24 displacements, 48 colours and normals of corners, 21 weights of FlexiCubes."""
+FLEX_CHANNELS = 53
+"""Raw numbers of a cube: 8 distances and 24 displacements of corners, 21 weights of FlexiCubes."""
+MESH_CHANNELS = FLEX_CHANNELS + 48
+"""With colours: six more numbers for each of the 8 corners."""
 
 
 class SLatGaussianDecoder(SLatTorso):
@@ -92,8 +94,8 @@ class SLatMeshDecoder(SLatTorso):
         ShapeError: groups that do not divide a width.   By `forward`, as `SLatEncoder`.
     Numerics: levels in the torso's dtype, their norms and out_layer in float32. No norm before out_layer, as published.
     Batch: statistics of norms are of each sample; samples do not meet.
-    Source: TRELLIS (arXiv 2412.01506), `SLatMeshDecoder`; differences: extraction is a representation's. For the same levels with
-        pruning see `voxgen.layers.SelfPruningUpsampler`.
+    Source: TRELLIS (arXiv 2412.01506), `SLatMeshDecoder`; differences: `forward` gives raw numbers, which `flex` activates; colours
+        are left raw, channels 53 to 100. For the same levels with pruning see `voxgen.layers.SelfPruningUpsampler`.
     Cost: 64 cells of the finest level for each of the latent, whether the surface touches them or not.
     Example:
         >>> decoder = build("trellis/mesh-decoder", model_channels=128, num_blocks=1, num_heads=4, use_fp16=False)
@@ -118,3 +120,12 @@ class SLatMeshDecoder(SLatTorso):
         for level in self.upsample:
             h = level(h, Structure.of_mask(h.grid))
         return h.with_feats(self.out_layer(h.feats.to(self.out_layer.weight.dtype)))
+
+    def flex(self, z: SparseTensor) -> SparseFlex:
+        """Latents, not normalised → the surface's field on the finest level's cubes; `to_mesh` extracts it.
+
+        Raises:
+            ShapeError: fewer than 53 out_channels.
+        """
+        raw = self(z)
+        return SparseFlex.from_features(raw.grid, raw.feats[:, :FLEX_CHANNELS], compat="trellis")
