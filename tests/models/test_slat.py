@@ -111,7 +111,7 @@ def test_mesh_decoder_is_the_originals() -> None:
 
 
 def test_mesh_decoder_gives_a_field() -> None:
-    """With a last layer that says the same of every cube: −0.5 at its lower corners, 0.5 at its upper ones, means of both where cubes meet."""
+    """With a last layer that says the same of every cube: −0.5 at its lower corners, 0.5 at its upper ones, means where cubes meet."""
     decoder = small("mesh-decoder")
     grid = random_grid((4, 0, 3), 4)
     z = SparseTensor(grid, torch.zeros(7, 4))
