@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from training import run
 from training.data import Kind
-from training.drawn import Mask, largest_scale, measure, numbers, picture, table
+from training.drawn import PRESET, Mask, largest_scale, measure, numbers, picture, table
 from training.measure import Measures
 from training.memory import KeptForBackward
 from training.textures import textured
@@ -52,7 +52,7 @@ NETWORK = {
     "num_heads": 4,
     "mask_blocks": 1,
     "widths": (48, 32),
-    "num_gaussians": 4,
+    "num_gaussians": 2,
 }
 TINY = NETWORK | {"latent_channels": 8, "model_channels": 32, "num_blocks": 1, "num_heads": 2, "widths": (16, 12), "num_gaussians": 2}
 LOSS = TextureVAELoss(lpips=0.0, opacity=0.05, mask=0.1)
@@ -82,14 +82,14 @@ class Shots:
 
     def draw(self, splats: GaussianSplats, tile: Tile | None = None) -> Tensor:
         """Pictures (v, 3, h, w), or a tile of them."""
-        image = render_gaussians(splats, self.camera, crop=tile, background=self.background, sample=self.sample)
+        image = render_gaussians(splats, self.camera, crop=tile, background=self.background, sample=self.sample, preset=PRESET)
         return image.color.permute(0, 3, 1, 2)
 
 
 class Training(nn.Module):
     """The network and its loss in one forward, as data-parallel wrappers want it."""
 
-    tiles, mask, per_step = 1, "gt", 2
+    tiles, mask, per_step = 1, "gt", 1
 
     def __init__(self, network: dict[str, Any]) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class Training(nn.Module):
             view, index = divmod(step, len(tiling))
             shot, tile = shots[view], tiling.tiles[index]
             with KeptForBackward() as kept:
-                seen = cull_voxels(h.grid, shot.camera, tile, largest_scale=largest, sample=int(shot.sample))
+                seen = cull_voxels(h.grid, shot.camera, tile, largest_scale=largest, sample=int(shot.sample), preset=PRESET)
                 image, target = shot.draw(self.vae.decoder.gaussians(seen.apply(leaf)), tile), tile.cut(shot.target, 2)
                 own = (tile.cut(owner) == index).to(image) / shots.target[:, 0].numel()  # each pixel's share of all, in one tile
                 some = Selection(h.grid, part == step)
@@ -213,9 +213,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--tiles", type=int, default=1, help="draw training views in so many tiles along each axis, one at a time")
     shown = "which cells pictures show: the mesh's; those of the network's mask; all children, also in training, for what the mask saves"
     add("--mask", choices=("gt", "predicted", "all"), default="gt", help=shown)
-    add("--views", type=int, default=24, help="of each shape, for features and for training")
-    add("--view-size", type=int, default=192, help="pixels along each side of a view")
-    add("--views-a-step", type=int, default=2, help="of each shape of a batch")
+    add("--views", type=int, default=16, help="of each shape, for features and for training")
+    add("--view-size", type=int, default=256, help="pixels along each side of a view")
+    add("--views-a-step", type=int, default=1, help="of each shape of a batch")
 
 
 def configure(model: nn.Module, arguments: argparse.Namespace) -> None:

@@ -24,6 +24,8 @@ from .views import Views, cameras_around, photograph
 
 HELD_OUT_VIEWS, HELD_OUT_SEED = 8, 1 << 20
 WHITE = (1.0, 1.0, 1.0)
+PRESET = "trellis"
+"""How Gaussians are drawn: with a third of gsplat's blur, of which outlines of a pixel get half a pixel too wide."""
 Mask = Literal["gt", "predicted", "all"]
 """What decides which cells are made: the mesh, the network, or nothing."""
 Decode = Callable[[TextureVAE, Views, Mask], tuple[SparseTensor, GaussianSplats]]
@@ -100,7 +102,7 @@ def measure(
         images = photograph(kind.mesh_of(source), camera.to("cpu"))[0].to(device)
         true, other = decode(vae, truth, "gt"), decode(vae, truth, "predicted" if mask == "gt" else mask)
         features, splats = true if mask == "gt" else other
-        whole = render_gaussians(splats, camera[0], background=WHITE).color[0]
+        whole = render_gaussians(splats, camera[0], background=WHITE, preset=PRESET).color[0]
         tiled = draw_in_tiles(vae, features, camera[0], tiles)
         found = other[0].grid
         score = Score(
@@ -120,7 +122,7 @@ def measure(
 
 def _psnr(splats: GaussianSplats, camera: Camera, images: Tensor) -> float:
     """Mean over views, on black and on white."""
-    drawn = render_gaussians(splats, camera)
+    drawn = render_gaussians(splats, camera, preset=PRESET)
     values = []
     for ground in (0.0, 1.0):
         found = (drawn.color + (1 - drawn.alpha)[..., None] * ground).clamp(0, 1).permute(0, 3, 1, 2)
@@ -133,8 +135,8 @@ def draw_in_tiles(vae: TextureVAE, h: SparseTensor, camera: Camera, tiles: int) 
     tiling, largest = ViewTiling.of(camera, tiles, overlap=0), largest_scale(vae, h)
     parts = []
     for tile in tiling.tiles:
-        seen = cull_voxels(h.grid, camera, tile, largest_scale=largest)
-        parts.append(render_gaussians(vae.decoder.gaussians(seen.apply(h)), camera, crop=tile, background=WHITE).color)
+        seen = cull_voxels(h.grid, camera, tile, largest_scale=largest, preset=PRESET)
+        parts.append(render_gaussians(vae.decoder.gaussians(seen.apply(h)), camera, crop=tile, background=WHITE, preset=PRESET).color)
     return tiling.stitch(parts)[0]
 
 
