@@ -37,7 +37,7 @@ class MeshRenderTerms:
         normal_space: axes of the normals that are compared.
         within_target, depth_beta: as in `shape_view_terms`.
         supersample: samples along each side of a pixel, for both.
-        max_faces: as in `render_geometry`.
+        outline_walk, max_faces: as in `render_geometry`; outline_walk=0 is the published antialiasing.
         backend: engine of `rasterize`.
     Raises:
         RangeError, DtypeError: an option out of range.
@@ -52,6 +52,7 @@ class MeshRenderTerms:
     within_target: bool = False
     depth_beta: float | None = None
     supersample: int = 1
+    outline_walk: int = 32
     max_faces: int = 10_000_000
     backend: str = "auto"
 
@@ -60,6 +61,7 @@ class MeshRenderTerms:
         require_choice(where, "face_camera", self.face_camera, ("both", "target"))
         require_choice(where, "normal_space", self.normal_space, ("world", "camera"))
         require_int(where, "supersample", self.supersample, 1, 16)
+        require_int(where, "outline_walk", self.outline_walk, 0, 64)
         require_int(where, "max_faces", self.max_faces, 1)
         if self.depth_beta is not None and not 0 < self.depth_beta < math.inf:
             raise RangeError(f"{where}: depth_beta must be positive, or None for the absolute difference; got {self.depth_beta}.")
@@ -86,6 +88,7 @@ class MeshRenderTerms:
             normal_space=self.normal_space,
             face_camera=is_target or self.face_camera == "both",
             supersample=self.supersample,
+            outline_walk=self.outline_walk,
             max_faces=self.max_faces,
             backend=self.backend,
         )

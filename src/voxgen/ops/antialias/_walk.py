@@ -13,7 +13,7 @@ from ._examine import ENDS, examine
 from ._query import HIGHEST, LOWEST, Query
 
 _AROUND = 1
-"""Triangles with a vertex in pixels up to this many around a border of the background can be walked on, beside those that are seen there."""
+"""Triangles with a vertex up to this many pixels from a border of the background can be walked on, beside those that are seen there."""
 
 
 def walk(query: Query, found: Tensor, steps: int) -> Tensor:
