@@ -47,8 +47,8 @@ class Task:
         pictures: more pictures of the averaged network for the folder, by name.
         measures: how reconstructions are measured and shown.   shown: names of facts that stand in the progress bar and the summary.
         structure: how reconstructions come by their cells, for titles.
-    A module may have an attribute `progress`, which is set to how far the run is, 0 to 1, before each step, and `facts`, numbers to
-    show and write beside the losses.
+    A module may have an attribute `progress`, which is set to how far the run is, 0 to 1, before each step; `facts`, numbers to show and
+    write beside the losses; and a method `groups`, groups of parameters for the optimiser, whose `scale` is a factor on the learning rate.
     """
 
     name: str
@@ -123,7 +123,8 @@ class Run:
         if task.configure is not None:
             task.configure(model, arguments)
         self.average = moving_average(model, arguments.ema).to(accelerator.device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+        groups = getattr(model, "groups", model.parameters)()
+        optimizer = torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.clip = AdaptiveClip()
         self.step, self.seconds = 0, 0.0
@@ -176,7 +177,7 @@ class Run:
         self.accelerator.backward(terms.total)
         norm, finite = self.clip(list(self.model.parameters()))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         if finite:
             self.optimizer.step()
         self.optimizer.zero_grad()
