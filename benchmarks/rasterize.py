@@ -18,6 +18,7 @@ steadier. Memory is the peak above what was held before the call.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import math
 import platform
@@ -69,6 +70,9 @@ def memory(device: str, peak: bool) -> int:
     if not status.exists() or not restart.exists():
         return 0
     if not peak:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)  # what earlier calls have freed goes back to the system, and counts again
         restart.write_text("5")
     name = "VmHWM:" if peak else "VmRSS:"
     return next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
