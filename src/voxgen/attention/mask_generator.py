@@ -44,7 +44,7 @@ class MaskGenerator(nn.Module):
 
     Occupancy of coarse cells says little about where inside a cell the surface lies. Give it the fifteen numbers of
     `voxgen.ops.surface_cells.surface_channels` beside the latent, where there are any: with them it keeps 99 % of the true children in
-    little more cells than there are, without them in half as many again.
+    little more cells than there are, without them in about half as many again.
 
     Args:
         latent_channels: width of the latent.
