@@ -53,7 +53,8 @@ class MaskGenerator(nn.Module):
         model_channels, num_blocks, heads, window, mlp_ratio: of the transformer; the depth is half of TRELLIS' decoder's.
         widths: of the levels above the latent's that have a predictor too, coarse → fine. One level more than widths is predicted.
         checkpoint: compute blocks again in the backward pass instead of keeping their intermediate results.
-    Parameters: input_layer, blocks.{i} as `WindowTransformer`, out_norm, geometry_layer.{0, 2} with geometry, predict.{l} as `ChildPredictor` with its threshold,
+    Parameters: input_layer, blocks.{i} as `WindowTransformer`, out_norm, geometry_layer.{0, 2} with geometry, predict.{l} as
+        `ChildPredictor` with its threshold,
         upsample.{l} as `OctantUpsample`.
     Raises:
         RangeError: numbers that make no network.   By `forward`: ShapeError, DtypeError, DeviceError, inputs that do not fit; RangeError,
