@@ -30,7 +30,7 @@ from training.drawn import PRESET, Mask, largest_scale, measure, numbers, pictur
 from training.measure import Measures
 from training.memory import KeptForBackward
 from training.textures import textured
-from training.views import FACTOR, FEATURES, Views, batched, convert, exchange_axes, load, store
+from training.views import FACTOR, FEATURES, Views, batched, convert, exchange_axes, load, recolored, store
 
 from voxgen.attention import MaskPrediction, mask_targets
 from voxgen.core import Camera, Selection, SparseTensor
@@ -120,6 +120,7 @@ class Training(nn.Module):
     def forward(self, truth: Views, generator: torch.Generator) -> LossTerms:
         """Encode shapes, decode their Gaussians, and compare pictures of them."""
         chance = torch.Generator().manual_seed(int(torch.randint(2**31, (), generator=generator, device=generator.device)))
+        truth = recolored(truth, chance)
         shots = self.draw_views(truth, chance)
         structures = level_structures(truth.grid, LEVELS)
         with KeptForBackward() as trunk:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,17 @@ class Views:
         row = coarse.rows_of(self.grid.coords // scale).long() * FACTOR**3 + x + FACTOR * y + FACTOR**2 * z
         flat = self.seen.new_zeros(len(coarse) * FACTOR**3, SEEN).index_copy(0, row, self.seen)
         return SparseTensor(coarse, flat.reshape(len(coarse), FEATURES))
+
+
+def recolored(shape: Views, chance: torch.Generator) -> Views:
+    """The same shapes in other colours: red, green and blue exchanged, and some of them inverted, as chance will."""
+    order = torch.randperm(3, generator=chance)
+    inverted = torch.randint(2, (3,), generator=chance)
+    sign = (1 - 2 * inverted).to(shape.seen)
+    color = shape.images[..., order.to(shape.images.device)]
+    color = torch.where(inverted.to(color.device) > 0, 255 - color, color)
+    seen = torch.cat((shape.seen[:, order.to(shape.seen.device)] * sign, shape.seen[:, 3:]), 1)
+    return replace(shape, images=torch.cat((color, shape.images[..., 3:]), -1), seen=seen)
 
 
 def photograph(mesh: TriMesh, camera: Camera) -> tuple[Tensor, Tensor]:

@@ -75,6 +75,14 @@ def test_cells_show_what_the_views_show() -> None:
         shape.seen[covered][:, :3] / views.GAIN, torch.tensor([[0.5, -0.5, -0.5]]).expand(int(covered.sum()), 3), atol=0.02, rtol=0
     )
     assert torch.equal(shape.geometry.grid.coords, level_structures(shape.grid, 2)[0].parents.coords)
+    for seed in range(4):
+        other = views.recolored(shape, torch.Generator().manual_seed(seed))
+        image = other.images[0]
+        shown = image[image[..., 3] == 255][:, :3].float() / 255
+        assert float(shown.std(0).max()) < 0.01
+        assert float((shown.mean(0) - 0.5).abs().min()) > 0.49  # a corner of the cube of colours
+        found = other.seen[covered][:, :3].mean(0) / views.GAIN + 0.5
+        torch.testing.assert_close(found, shown.mean(0), atol=0.02, rtol=0)
     cells = shape.features().feats.reshape(-1, views.FACTOR**3, views.SEEN)
     assert int(cells[..., 3].sum()) == int(covered.sum())
     row = 11
