@@ -94,7 +94,7 @@ class Shots:
 class Training(nn.Module):
     """The network and its loss in one forward, as data-parallel wrappers want it."""
 
-    tiles, mask, per_step = 1, "gt", 1
+    tiles, mask, per_step, recolor = 1, "gt", 1, True
 
     def __init__(self, network: dict[str, Any]) -> None:
         super().__init__()
@@ -120,7 +120,8 @@ class Training(nn.Module):
     def forward(self, truth: Views, generator: torch.Generator) -> LossTerms:
         """Encode shapes, decode their Gaussians, and compare pictures of them."""
         chance = torch.Generator().manual_seed(int(torch.randint(2**31, (), generator=generator, device=generator.device)))
-        truth = recolored(truth, chance)
+        if self.recolor:
+            truth = recolored(truth, chance)
         shots = self.draw_views(truth, chance)
         structures = level_structures(truth.grid, LEVELS)
         with KeptForBackward() as trunk:
@@ -228,12 +229,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--mask", choices=("gt", "predicted", "all"), default="gt", help=shown)
     add("--views", type=int, default=16, help="of each shape, for features and for training")
     add("--view-size", type=int, default=256, help="pixels along each side of a view")
+    add("--recolor", action=argparse.BooleanOptionalAction, default=True, help="exchange and invert colours at each step")
     add("--views-a-step", type=int, default=1, help="of each shape of a batch")
 
 
 def configure(model: nn.Module, arguments: argparse.Namespace) -> None:
     training = cast(Training, model)
     training.tiles, training.mask, training.per_step = arguments.tiles, arguments.mask, arguments.views_a_step
+    training.recolor = arguments.recolor
     if training.tiles > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SystemExit("--tiles adds gradients of the head inside of a step, which several processes do not share; use one.")
 
@@ -254,7 +257,7 @@ TASK = run.Task(
     smallest_resolution=32,
     smallest_budget=1000,
     options=options,
-    fixed=("tiles", "mask", "views", "view_size", "views_a_step"),
+    fixed=("tiles", "mask", "views", "view_size", "views_a_step", "recolor"),
     defaults={"resolution": 128, "shapes": 64, "held_out": 4},
     configure=configure,
     measures=Measures(measure, table, picture, numbers, "views that nothing was gathered from; decibels"),
