@@ -1,6 +1,6 @@
 """Memory of a training step of a Gaussian decoder with all children, with a mask, with a mask and tiles: the Sparse-Up paper's table.
 
-Run: python examples/view_tiling_memory.py [--resolutions 64 128] [--channels 32] [--json memory.json]   (a minute or two; Linux)
+Run: python examples/view_tiling_memory.py [--resolutions 64 128] [--channels 32] [--out FOLDER]   (a minute or two; Linux)
 Expect: the mask takes away more than half, tiles most of what is left, with one and the same loss and gradient; peaks with k × k tiles lie
 near A + B / k², where A is what the trunk keeps and B what belongs to pixels and to Gaussians in view.
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from voxgen.core import Camera, SparseTensor
+from voxgen.core.atomic import atomic_write
 from voxgen.layers import GaussianHead, SparseConvNeXtBlock, SurfaceAnchoringUpsampler
 from voxgen.ops.resample import Structure
 from voxgen.render import ViewTiling, cull_voxels, render_gaussians
@@ -133,9 +134,12 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--resolutions", type=int, nargs="+", default=[64, 128], help="finest resolutions, multiples of 4")
     parser.add_argument("--channels", type=int, default=32, help="width at the finest level; 4 times as many in the trunk")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--out", type=Path, default=Path("out/view_tiling_memory"), help="folder for the figures, view_tiling_memory.json")
+    parser.add_argument("--smallest", action="store_true", help="the size that tests run")
     parser.add_argument("--step", choices=STEPS, help="only measure one step, for the process of its own")
     options = parser.parse_args(argv)
+    if options.smallest:
+        options.resolutions, options.channels = [16], 8
     if options.step:
         found = measure(options.step, options.resolutions[0], options.channels)
         print(json.dumps(found))
@@ -157,8 +161,9 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
     print(
         "paper, MB on an 80 GB GPU: " + "; ".join(f"{r}: {', '.join(str(v or 'out of memory') for v in row)}" for r, row in PAPER.items())
     )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(options.out / "view_tiling_memory.json", "w") as file:
+        json.dump(results, file, indent=1)
     return results
 
 

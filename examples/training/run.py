@@ -81,6 +81,7 @@ def parse(task: Task, argv: list[str] | None) -> argparse.Namespace:
     add("--shapes", type=int, default=500, help="procedural shapes to train on")
     add("--held-out", type=int, default=24, help="shapes to measure on")
     add("--measure-on", type=Path, nargs="+", metavar="MESH", help="measure on these files instead; they are not trained on")
+    add("--overfit", action="store_true", help="train on the files of --measure-on and nothing else: how well the network can hold them")
     add("--resolution", type=int, default=64, help="voxels a side; 128 takes twice as long a step, with half as many shapes")
     add("--minutes", type=float, default=10.0, help="time to train; conversion before and measuring after come on top")
     add("--steps", type=int, help="train for so many steps instead: then two runs are equal, also if one was interrupted")
@@ -103,6 +104,8 @@ def parse(task: Task, argv: list[str] | None) -> argparse.Namespace:
         arguments.resolution, arguments.shapes, arguments.held_out = task.smallest_resolution, 8, 2
         arguments.steps, arguments.checkpoint_every, arguments.picture_every = arguments.steps or 8, 3, 1000
         arguments.budget = arguments.budget or task.smallest_budget
+    if arguments.overfit and not arguments.measure_on:
+        parser.error("--overfit needs --measure-on, the files to train on")
     if arguments.resolution < task.smallest_resolution or arguments.resolution % 8:
         parser.error(f"--resolution must be a multiple of 8, at least {task.smallest_resolution}; got {arguments.resolution}")
     if arguments.budget is None:
@@ -113,7 +116,7 @@ def parse(task: Task, argv: list[str] | None) -> argparse.Namespace:
 class Run:
     """Everything that a step changes, and its checkpoint."""
 
-    FIXED = ("data", "shapes", "held_out", "resolution", "budget", "learning_rate", "ema", "bf16", "seed", "smallest")
+    FIXED = ("data", "shapes", "held_out", "resolution", "budget", "learning_rate", "ema", "bf16", "seed", "smallest", "overfit")
     """Arguments that a resumed run must have in common with the one that it continues."""
 
     def __init__(self, task: Task, arguments: argparse.Namespace, accelerator: Accelerator) -> None:
@@ -257,7 +260,7 @@ def main(task: Task, argv: list[str] | None = None) -> dict[str, float]:
     sources, measured = find_sources(arguments.data, arguments.shapes, arguments.held_out, task.kind.closed)
     if arguments.measure_on:
         measured = [Source(path.name, path) for path in arguments.measure_on]
-        sources = [source for source in sources if source.origin not in arguments.measure_on]
+        sources = measured if arguments.overfit else [source for source in sources if source.origin not in arguments.measure_on]
     with accelerator.main_process_first():
         show = accelerator.is_main_process
         folder = arguments.out / task.kind.name.lower().replace("-", "")
