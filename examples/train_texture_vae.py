@@ -10,6 +10,8 @@ the children of each level are dropped before anything is computed for them, by 
 picture is drawn in k × k parts, each with the Gaussians that it can show: one part at a time is in memory, and the gradient is the same.
 The table has PSNR on the cells of the mesh and on those of the predicted mask (masked), which share of the mesh's cells that finds (recall)
 and how many it keeps, and how far pictures in tiles are from whole ones (seams).
+Expect: with --measure-on spot.obj --overfit --no-recolor, which trains on that mesh alone, 31 dB in views that were not trained on, after
+nine minutes (800 steps) on two cores. A shape that is not trained on at all has 20 dB after 120 steps; longer runs were not made.
 """
 
 from __future__ import annotations
