@@ -35,7 +35,7 @@ GOLDEN = Golden.read("focusing_trellis_losses")
 
 
 def _ball_shell(resolution: int = 32, radius: float = 0.3) -> VoxelGrid:
-    """§7.2 of the spec sheet: voxels whose centre is less than 1.5 voxels from the sphere."""
+    """Known numbers: voxels whose centre is less than 1.5 voxels from the sphere."""
     grid = full_grid(resolution)
     return grid.select((grid.frame.centers(grid.cells, torch.float64).norm(dim=1) - radius).abs() < 1.5 / resolution)
 
@@ -51,7 +51,7 @@ def test_total_variation_of_the_spec_sheet() -> None:
     grid = _ball_shell()
     neighbors, sdf = corner_neighbors(cube_corners(grid)), _distance(grid, 0.3)
     assert (len(grid), len(sdf), int((neighbors < 0).sum())) == (3560, 5380, 1842)
-    tiny = 1e-24  # the sheet's numbers have no eps
+    tiny = 1e-24  # the known numbers have no eps
     assert float(sparse_total_variation(sdf, neighbors, reduction="sum", eps=tiny)) == pytest.approx(146.43716, abs=5e-6)
     assert float(sparse_total_variation(sdf, neighbors, voxel_size=1 / 32, eps=tiny)) == pytest.approx(0.871002, abs=5e-7)
 

@@ -158,7 +158,7 @@ def test_structure_flow_by_name_is_the_originals() -> None:
     assert_same(velocity, arrays["v"], "v", TOLERANCE)
 
 
-# --- the closed-form case of the sheet ------------------------------------------------------------------------------
+# --- a case with closed-form weights ------------------------------------------------------------------------------
 
 
 def hashed(n: Tensor, j: int) -> Tensor:
