@@ -64,5 +64,8 @@ def test_own_files_and_rubbish(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "bad.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(FileFormatError, match=r"bad\.safetensors"):
         inspect_checkpoint(tmp_path / "bad.safetensors")
+    (tmp_path / "mesh.obj").write_text("v 0 0 0")
+    with pytest.raises(FileFormatError, match=r"mesh\.obj must be a \.safetensors"):
+        inspect_checkpoint(tmp_path / "mesh.obj")
     assert main(["checkpoints", "inspect", str(tmp_path / "none.ckpt")]) == 2
     assert "none.ckpt" in capsys.readouterr().err

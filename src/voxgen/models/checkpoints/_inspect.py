@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from voxgen.core.errors import FileFormatError
 from voxgen.models._registry import MODELS, build
 
 from ._direct3d_s2 import to_direct3d_s2
@@ -100,6 +101,8 @@ def inspect_checkpoint(path: str | Path) -> tuple[CheckpointEntry, ...]:
     """
     where = "inspect_checkpoint"
     file = weights_path(path)
+    if Path(path).is_file() and not file.exists():
+        raise FileFormatError(f"{where}: {path} must be a .safetensors, .pt, .pth or .ckpt file, or the .json beside one; it is neither.")
     if file.suffix in PICKLED:
         content = unpickled(where, file)
         nested = {key: value for key, value in content.items() if isinstance(value, Mapping)}
