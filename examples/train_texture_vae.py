@@ -11,7 +11,7 @@ picture is drawn in k × k parts, each with the Gaussians that it can show: one 
 The table has PSNR on the cells of the mesh and on those of the predicted mask (masked), which share of the mesh's cells that finds (recall)
 and how many it keeps, and how far pictures in tiles are from whole ones (seams).
 Expect: with --measure-on spot.obj --overfit --no-recolor, which trains on that mesh alone, 31 dB in views that were not trained on, after
-nine minutes (800 steps) on two cores. A shape that is not trained on at all has 20 dB after 120 steps; longer runs were not made.
+nine minutes (800 steps) on two cores. Without --overfit, trained on 64 procedural shapes for as long, spot comes back with 22 dB.
 """
 
 from __future__ import annotations
