@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from voxgen import use_backend
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import CheckpointError, DtypeError, RangeError, ShapeError
 from voxgen.core.grid import restore
+from voxgen.flow import ClassifierFreeGuidance, EulerSampler, RectifiedFlow, shifted_times
 from voxgen.models import SSDiT, available, build, load_pretrained, save_pretrained
 from voxgen.models.checkpoints import load_direct3d_s2, to_direct3d_s2
 from voxgen.models.direct3d_s2 import SparseCondition
@@ -124,18 +124,13 @@ def test_a_stage_of_the_original_pipeline() -> None:
     places = torch.cat([torch.tensor([[0, 0, 1]]).expand(5, 3), torch.stack([columns, rows, torch.zeros_like(rows)], 1)])
     given = SparseCondition([image[torch.cat([torch.arange(5), 5 + rows * mask.shape[1] + columns])]], [places.int()])
 
-    def shifted(sigma: Tensor) -> Tensor:
-        s = c["scheduler"]["shift"]
-        return s * sigma / (1 + (s - 1) * sigma)
-
-    lowest = float(shifted(torch.tensor(1 / c["scheduler"]["num_train_timesteps"], dtype=torch.float64)))
-    sigmas = [*shifted(torch.linspace(1, lowest, c["steps"], dtype=torch.float64)).tolist(), 0.0]
-    x = SparseTensor(grid, noise[order])
-    with torch.no_grad():
-        for now, after in itertools.pairwise(sigmas):
-            t = torch.tensor([1000 * now])
-            with_condition, without = flow(x, t, given).feats, flow(x, t, given.unconditional()).feats
-            x = x.with_feats(x.feats + (after - now) * (without + c["guidance"] * (with_condition - without)))
+    scheduler = c["scheduler"]
+    sampler = EulerSampler(
+        times=shifted_times(c["steps"], scheduler["shift"], train_steps=scheduler["num_train_timesteps"]),
+        flow=RectifiedFlow(sigma_min=0.0),
+        guidance=ClassifierFreeGuidance(c["guidance"], always_both=True),
+    )
+    x = sampler(flow, SparseTensor(grid, noise[order]), given, given.unconditional())
     latents = restore(x.feats, order) / c["latents_scale"] + c["latents_shift"]
     assert_same(latents, golden.arrays["out/latents"], "latents", golden.tolerance)
 

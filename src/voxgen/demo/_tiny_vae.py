@@ -11,11 +11,10 @@ import torch
 from tqdm import tqdm
 
 from voxgen.core import Frame, TriMesh
-from voxgen.core.frame import FIT_SCALE
 from voxgen.losses import ShapeVAELoss
 from voxgen.metrics import compare_surfaces
 from voxgen.models import SCVAE, DecodedShape, build
-from voxgen.representations import OVoxel
+from voxgen.representations import OVoxel, fit_unit_cube
 
 NETWORK = {"model_channels": (16, 32, 64), "num_blocks": (0, 1, 1), "latent_channels": 8}
 LOSS = ShapeVAELoss(crossing=1.0, dual_vertex=10.0, subdivision=1.0, kl=1e-6)
@@ -56,8 +55,7 @@ class Trained:
 
 def train_tiny_vae(mesh: TriMesh, resolution: int, seconds: float, samples: int) -> Trained:
     """Overfit a small SC-VAE of O-Voxels to one mesh for about `seconds`, then decode it from its latent with predicted structure."""
-    low, high = mesh.bounds()
-    fitted = mesh.replace(vertices=(mesh.vertices - (low + high) / 2) * (FIT_SCALE / float((high - low).max())))
+    fitted = fit_unit_cube(mesh)
     truth = OVoxel.from_mesh(fitted, resolution, materials=False, frame=Frame.unit(resolution)).replace(crossing_sign=None)
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -67,6 +67,11 @@ def spread(per_sample: Tensor, x: Batch) -> Tensor:
     return per_sample.to(dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
+def filled(x: Batch, t: float) -> Tensor:
+    """(b,) float64: one time for all samples of x."""
+    return torch.full((batch_size(x),), t, dtype=torch.float64, device=values(x).device)
+
+
 def combine(x: B, function: Callable[..., Tensor], *others: Batch | Tensor) -> B:
     """function(values of x, values of the others…) as a batch like x."""
     return with_values(x, function(values(x), *map(values, others)))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from voxgen.core.errors import RangeError
 
-from ._batch import B, batch_size, combine, deviation, spread, values
+from ._batch import B, combine, deviation, filled, spread
 from .path import RectifiedFlow, Velocity
 
 
@@ -61,7 +61,7 @@ class ClassifierFreeGuidance:
             x: the batch.   t: one time for all of it.
             positive, negative: conditions, passed through.
         """
-        time = torch.full((batch_size(x),), t, dtype=torch.float64, device=values(x).device)
+        time = filled(x, t)
         seen = flow.network_times(time)
         if not self.counts_at(t):
             return model(x, seen, positive)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Generic, Literal
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from voxgen.core.errors import RangeError, ShapeError
 
-from ._batch import B, Batch, batch_size, combine, require_batch, values
+from ._batch import B, combine, filled, require_batch, values
 from .guidance import ClassifierFreeGuidance
 from .path import RectifiedFlow, Velocity
 from .times import sampling_times
@@ -47,7 +47,7 @@ Callback = Callable[[SamplerState[Any]], None]
 
 
 @dataclass(frozen=True)
-class Sampler:
+class Sampler(ABC):
     """Base of the samplers: the walk, which each fills with its step.
 
     Args:
@@ -125,7 +125,7 @@ class Sampler:
     def velocity(self, model: Velocity, x: B, t: float, positive: Any, negative: Any) -> B:
         """Of the network, guided."""
         if self.guidance is None:
-            seen = self.flow.network_times(_filled(x, t))
+            seen = self.flow.network_times(filled(x, t))
             found = model(x, seen, positive)
         else:
             found = self.guidance(self.flow, model, x, t, positive, negative)
@@ -134,12 +134,13 @@ class Sampler:
             raise ShapeError(f"{where}: model must give a velocity {tuple(values(x).shape)}; it gave {tuple(values(found).shape)}.")
         return found
 
+    @abstractmethod
     def _advance(self, model: Velocity, state: SamplerState[B], t: float, to: float, positive: Any, negative: Any) -> SamplerState[B]:
-        raise NotImplementedError
+        """One step from t to `to`."""
 
     def _moved(self, state: SamplerState[B], x: B, velocity: B, keep: B | None = None) -> SamplerState[B]:
         """The next state; x₀ is foreseen from the old one."""
-        data = self.flow.data(state.x, velocity, _filled(state.x, state.times[state.step]))
+        data = self.flow.data(state.x, velocity, filled(state.x, state.times[state.step]))
         return replace(state, x=x, step=state.step + 1, data=data, velocity=keep)
 
 
@@ -211,7 +212,3 @@ def _along(x: B, step: float, velocity: B) -> B:
     return combine(
         x, lambda a, v: (a + step * v).to(a.dtype) if v.dtype == a.dtype else (a.float() + step * v.float()).to(a.dtype), velocity
     )
-
-
-def _filled(x: Batch, t: float) -> Tensor:
-    return torch.full((batch_size(x),), t, dtype=torch.float64, device=values(x).device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -11,6 +11,16 @@ from voxgen.layers import SparseConv3d
 from voxgen.ops.conv.layouts import Layout
 
 from ._strict import Link
+
+Rules = Sequence[tuple[re.Pattern[str], str]]
+"""Patterns and what takes their place, in order."""
+
+
+def _renamed(own: str, rules: Rules) -> str:
+    for pattern, replacement in rules:
+        own = pattern.sub(replacement, own)
+    return own
+
 
 _SC_VAE = (
     (re.compile(r"^(blocks\.\d+\.\d+)\.predict\."), r"\1.to_subdiv."),
@@ -21,9 +31,7 @@ _SC_VAE = (
 
 def sc_vae_name(own: str) -> str:
     """Our name of a tensor of an encoder or decoder of the SC-VAE → TRELLIS.2's."""
-    for pattern, replacement in _SC_VAE:
-        own = pattern.sub(replacement, own)
-    return own
+    return _renamed(own, _SC_VAE)
 
 
 _SDF_VAE = (
@@ -41,9 +49,7 @@ _SDF_VAE = (
 
 def sdf_vae_name(own: str) -> str:
     """Our name of a tensor of the sparse SDF autoencoder → Direct3D-S2's."""
-    for pattern, replacement in _SDF_VAE:
-        own = pattern.sub(replacement, own)
-    return own
+    return _renamed(own, _SDF_VAE)
 
 
 _SLAT = (
@@ -59,9 +65,7 @@ _SLAT = (
 
 def slat_name(own: str) -> str:
     """Our name of a tensor of an encoder or decoder of structured latents → TRELLIS'."""
-    for pattern, replacement in _SLAT:
-        own = pattern.sub(replacement, own)
-    return own
+    return _renamed(own, _SLAT)
 
 
 _FLEX_VAE = (
@@ -74,9 +78,7 @@ _FLEX_VAE = (
 
 def flex_vae_name(own: str) -> str:
     """Our name of a tensor of the SparseFlex autoencoder → TripoSF's, whose upsampling blocks are TRELLIS'."""
-    for pattern, replacement in _FLEX_VAE:
-        own = pattern.sub(replacement, own)
-    return slat_name(own)
+    return slat_name(_renamed(own, _FLEX_VAE))
 
 
 _TIMED_CONVOLUTION = re.compile(r"^((?:input|out)_blocks\.\d+\.conv[12])\.")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,15 +17,13 @@ from voxgen.attention import (
     SpatialSparseAttention,
     TimestepEmbedder,
     absolute_embedding,
-    pack_context,
 )
-from voxgen.attention.cross_attention import require_context
 from voxgen.core import SparseTensor
 from voxgen.core.checks import FLOATS, INTEGERS, require_choice, require_int, require_same_device, require_tensor
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
 from voxgen.layers import LayerNorm32, set_torso_dtype
 from voxgen.layers._checks import require_width
-from voxgen.models.sc_vae.config import TORSO_DTYPES
+from voxgen.models._flow_network import FlowNetwork, packed_condition
 from voxgen.models.structure.initialization import initialize_flow
 
 from .conditioning import SparseCondition
@@ -37,7 +34,7 @@ ShiftedBlocks = Literal["odd", "all", "none"]
 """Blocks whose windows are moved by half a window. Direct3D-S2: "odd"; its `use_shift=False` means "all"."""
 
 
-class SSDiT(nn.Module):
+class SSDiT(FlowNetwork):
     """Velocity of latents on the cells of a grid, given time and condition tokens: a DiT with spatial sparse attention.
 
     Args:
@@ -168,15 +165,6 @@ class SSDiT(nn.Module):
         initialize_flow(self, "vanilla", model_channels, num_blocks)
         set_torso_dtype(self, torso_dtype)
 
-    def description(self) -> dict[str, Any]:
-        """The configuration in plain values; `save_pretrained` writes it."""
-        return {**self._fields, "torso_dtype": str(self.torso_dtype).removeprefix("torch.")}
-
-    @classmethod
-    def from_description(cls, values: Mapping[str, Any]) -> SSDiT:
-        """The inverse of `description`, with fresh weights."""
-        return cls(**{**values, "torso_dtype": TORSO_DTYPES[values["torso_dtype"]]})
-
     def forward(self, x: SparseTensor, t: Float[Tensor, " b"], context: Context | SparseCondition) -> SparseTensor:
         """Velocity at noisy latents.
 
@@ -212,11 +200,8 @@ class SSDiT(nn.Module):
                 f"{where}: context must be {wanted}, since sparse_conditions is {self.sparse_conditions}; got {type(context).__name__}."
             )
         tokens, positions = context if isinstance(context, SparseCondition) else (context, None)
-        require_context(where, tokens, samples, self.cond_channels)
-        listed = [tokens] if isinstance(tokens, Tensor) else tokens
-        require_same_device(where, x=x.feats, **{f"context[{i}]": value for i, value in enumerate(listed)})
-        packed = pack_context(tokens) if samples else PackedContext(x.feats.new_zeros(0, self.cond_channels), x.grid.offsets)
-        values = packed.tokens.to(self.torso_dtype)
+        packed = packed_condition(where, x, tokens, self.cond_channels, self.torso_dtype)
+        values, listed = packed.tokens, [tokens] if isinstance(tokens, Tensor) else tokens
         if positions is not None:
             if len(positions) != len(listed):
                 raise ShapeError(f"{where}: context must have positions for each of the {len(listed)} samples; got {len(positions)}.")

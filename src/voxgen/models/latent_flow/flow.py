@@ -26,11 +26,9 @@ from voxgen.core.checks import FLOATS, require_choice, require_int, require_same
 from voxgen.core.errors import RangeError, ShapeError
 from voxgen.layers import LayerNorm32, set_torso_dtype
 from voxgen.layers._checks import require_width
-from voxgen.models.sc_vae.config import TORSO_DTYPES
+from voxgen.models._flow_network import FlowNetwork, packed_condition
 from voxgen.models.structure.flow import PositionCode
 from voxgen.models.structure.initialization import Initialization, initialize_flow
-
-from .condition import packed_condition
 
 __all__ = ["Attention", "LatentFlow"]
 
@@ -39,7 +37,7 @@ Attention = Literal["full", "window", "ssa"]
 window, summaries and selected blocks (`SpatialSparseAttention`)."""
 
 
-class LatentFlow(nn.Module):
+class LatentFlow(FlowNetwork):
     """Velocity of latents on the cells of a grid, given time and condition tokens: a sparse DiT.
 
     Args:
@@ -160,15 +158,6 @@ class LatentFlow(nn.Module):
         initialize_flow(self, initialization, model_channels, num_blocks)
         set_torso_dtype(self.blocks, torso_dtype)
 
-    def description(self) -> dict[str, Any]:
-        """The configuration in plain values; `save_pretrained` writes it."""
-        return {**self._fields, "torso_dtype": str(self.torso_dtype).removeprefix("torch.")}
-
-    @classmethod
-    def from_description(cls, values: Mapping[str, Any]) -> LatentFlow:
-        """The inverse of `description`, with fresh weights."""
-        return cls(**{**values, "torso_dtype": TORSO_DTYPES[values["torso_dtype"]]})
-
     def forward(self, x: SparseTensor, t: Float[Tensor, " b"], context: Context, concat_cond: SparseTensor | None = None) -> SparseTensor:
         """Velocity at noisy latents.
 
@@ -212,11 +201,6 @@ class LatentFlow(nn.Module):
             raise ShapeError(f"{where}: concat_cond must lie on the cells of x; got {more.grid!r} and {x.grid!r}.")
         require_same_device(where, x=x.feats, concat_cond=more.feats)
         return x.with_feats(torch.cat((x.feats, more.feats.to(x.dtype)), 1))
-
-    @property
-    def torso_dtype(self) -> torch.dtype:
-        """Dtype in which the blocks compute."""
-        return next((m.weight.dtype for m in self.blocks.modules() if isinstance(m, nn.Linear)), self.out_layer.weight.dtype)
 
 
 def _attention(kind: Attention, channels: int, heads: int, qk_rms_norm: bool, index: int, options: Mapping[str, Any]) -> nn.Module:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,17 +15,16 @@ from voxgen.core.checks import FLOATS, require_int, require_same_device, require
 from voxgen.core.errors import RangeError
 from voxgen.layers import LayerNorm32, set_torso_dtype
 from voxgen.layers._checks import require_width
-from voxgen.models.sc_vae.config import TORSO_DTYPES
+from voxgen.models._flow_network import FlowNetwork, packed_condition
 from voxgen.models.structure.initialization import initialize_flow
 from voxgen.ops.resample import Structure
 
-from .condition import packed_condition
 from .residual import TimedResidualBlock
 
 __all__ = ["PatchedLatentFlow"]
 
 
-class PatchedLatentFlow(nn.Module):
+class PatchedLatentFlow(FlowNetwork):
     """Velocity of latents on the cells of a grid: residual blocks halve the grid, a sparse DiT runs there, residual blocks go back.
 
     Args:
@@ -135,15 +133,6 @@ class PatchedLatentFlow(nn.Module):
         initialize_flow(self, "vanilla", model_channels, num_blocks)
         for part in (self.input_blocks, self.blocks, self.out_blocks):
             set_torso_dtype(part, torso_dtype)
-
-    def description(self) -> dict[str, Any]:
-        """The configuration in plain values; `save_pretrained` writes it."""
-        return {**self._fields, "torso_dtype": str(self.torso_dtype).removeprefix("torch.")}
-
-    @classmethod
-    def from_description(cls, values: Mapping[str, Any]) -> PatchedLatentFlow:
-        """The inverse of `description`, with fresh weights."""
-        return cls(**{**values, "torso_dtype": TORSO_DTYPES[values["torso_dtype"]]})
 
     def forward(self, x: SparseTensor, t: Float[Tensor, " b"], context: Context) -> SparseTensor:
         """Velocity at noisy latents; arguments, result and errors as `LatentFlow.forward`."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -25,6 +24,7 @@ from voxgen.attention.cross_attention import require_context
 from voxgen.core.checks import FLOATS, require_choice, require_int, require_tensor
 from voxgen.core.errors import RangeError
 from voxgen.layers import LayerNorm32, set_torso_dtype
+from voxgen.models._flow_network import FlowNetwork
 
 from .initialization import Initialization, initialize_flow
 
@@ -34,7 +34,7 @@ PositionCode = Literal["ape", "rope"]
 """How tokens know where they are: "ape" adds an embedding to them, "rope" turns queries and keys."""
 
 
-class StructureFlow(nn.Module):
+class StructureFlow(FlowNetwork):
     """Velocity of a dense latent cube, given time and condition tokens: a DiT on all patches of the cube.
 
     Args:
@@ -145,15 +145,6 @@ class StructureFlow(nn.Module):
         initialize_flow(self, initialization, model_channels, num_blocks)
         set_torso_dtype(self.blocks, torso_dtype)
 
-    def description(self) -> dict[str, Any]:
-        """The configuration in plain values; `save_pretrained` writes it."""
-        return {**self._fields, "torso_dtype": str(self.torso_dtype).removeprefix("torch.")}
-
-    @classmethod
-    def from_description(cls, values: Mapping[str, Any]) -> StructureFlow:
-        """The inverse of `description`, with fresh weights."""
-        return cls(**{**values, "torso_dtype": getattr(torch, values["torso_dtype"])})
-
     def forward(self, x: Float[Tensor, "b c x y z"], t: Float[Tensor, " b"], context: Context) -> Float[Tensor, "b o x y z"]:
         """Velocity at noisy latents.
 
@@ -195,8 +186,3 @@ class StructureFlow(nn.Module):
     def position_code(self, device: torch.device | str | None = None) -> Float[Tensor, "n c"]:
         """What `pos_emb` holds: the absolute embedding of every token's place, x slowest."""
         return absolute_embedding(grid_positions(self.resolution // self.patch_size, device=device), self.model_channels)
-
-    @property
-    def torso_dtype(self) -> torch.dtype:
-        """Dtype in which the blocks compute."""
-        return next((m.weight.dtype for m in self.blocks.modules() if isinstance(m, nn.Linear)), self.out_layer.weight.dtype)
