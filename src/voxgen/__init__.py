@@ -12,6 +12,7 @@ __all__ = [
     "__version__",
     "attention",
     "core",
+    "data",
     "flow",
     "interop",
     "io",
