@@ -6,6 +6,12 @@ from voxgen.ops.sample_surface import sample_surface as sample_surface
 
 from .floor import SamplingFloor as SamplingFloor
 from .floor import sampling_floor as sampling_floor
+from .generation import GenerationScores as GenerationScores
+from .generation import coverage as coverage
+from .generation import minimum_matching_distance as minimum_matching_distance
+from .generation import nearest_neighbor_accuracy as nearest_neighbor_accuracy
+from .generation import pairwise_chamfer as pairwise_chamfer
+from .generation import score_generation as score_generation
 from .image import lpips as lpips
 from .image import normal_psnr as normal_psnr
 from .image import psnr as psnr
@@ -32,6 +38,7 @@ __all__ = [
     "DirectedDistances",
     "DistanceSummary",
     "FScore",
+    "GenerationScores",
     "MeshDistance",
     "MeshReport",
     "NormalConsistency",
@@ -41,15 +48,20 @@ __all__ = [
     "SurfaceSamples",
     "chamfer_distance",
     "compare_surfaces",
+    "coverage",
     "f_score",
     "lpips",
     "mesh_distance",
     "mesh_report",
+    "minimum_matching_distance",
+    "nearest_neighbor_accuracy",
     "normal_consistency",
     "normal_psnr",
+    "pairwise_chamfer",
     "psnr",
     "sample_surface",
     "sampling_floor",
+    "score_generation",
     "sharp_edge_deviation",
     "sharp_edges",
     "ssim",
