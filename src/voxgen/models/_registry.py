@@ -48,6 +48,9 @@ MODELS: dict[str, str] = {
     "voxgen/sparse-flex-vae-small": "voxgen.models.sparse_flex_vae._released:small_vae",
     "voxgen/shape-vae-small": "voxgen.models.sc_vae._released:small_shape_vae",
     "voxgen/sdf-vae-small": "voxgen.models.sparse_sdf_vae._released:small_vae",
+    "voxgen/ss-dit-small": "voxgen.models.direct3d_s2._released:small_dit",
+    "voxgen/structure-flow-small": "voxgen.models.structure._small:flow",
+    "voxgen/structure-vae-small": "voxgen.models.structure._small:vae",
     "voxgen/texture-vae-small": "voxgen.models.texture_vae._small:small",
     "voxgen/material-vae-small": "voxgen.models.sc_vae._released:small_material_vae",
 }

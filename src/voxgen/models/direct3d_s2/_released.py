@@ -1,4 +1,4 @@
-"""Direct3D-S2's networks in the released configurations. Fields have the published names."""
+"""Direct3D-S2's networks in the released configurations, and a small flow of our own. Fields have the published names."""
 
 from __future__ import annotations
 
@@ -186,6 +186,23 @@ dit_512_v11 = Recipe(_sparse_dit, _SPARSE_DIT)
 dit_1024_v11 = Recipe(_sparse_dit, {**_SPARSE_DIT, **_1024})
 dit_512_v10 = Recipe(_sparse_dit, {**_SPARSE_DIT, **_V10, "topk": 32})
 dit_1024_v10 = Recipe(_sparse_dit, {**_SPARSE_DIT, **_V10, **_1024})
+small_dit = Recipe(
+    _sparse_dit,
+    {
+        **_SPARSE_DIT,
+        "resolution": 8,
+        "in_channels": 8,
+        "out_channels": 8,
+        "model_channels": 192,
+        "cond_channels": 128,
+        "num_blocks": 4,
+        "num_heads": 6,
+        "compression_block_size": 4,
+        "selection_block_size": 4,
+        "window_size": 4,
+        "torso_dtype": "float32",
+    },
+)
 refiner = Recipe(
     _refiner,
     {**_FIELD, "feature_channels": 32, "input_channels_of_the_unet": 16, **_UNET, "patch_size": 192, "overlap": 32, **_PRECISION},

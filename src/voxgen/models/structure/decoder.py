@@ -13,11 +13,12 @@ from voxgen.layers import set_torso_dtype
 
 from .blocks import ChannelLayerNorm, DenseResidualBlock, DenseUpsample
 from .checks import require_counts, torso_dtype_of
+from .described import CubeNetwork
 
 __all__ = ["StructureDecoder"]
 
 
-class StructureDecoder(nn.Module):
+class StructureDecoder(CubeNetwork):
     """The mirror of `StructureEncoder`: the middle first, then the levels, coarse → fine.
 
     Args:
@@ -29,6 +30,8 @@ class StructureDecoder(nn.Module):
         torso_dtype: of the convolutions in blocks and middle_block; norms, input_layer and out_layer stay float32.
         checkpoint: recompute residual blocks in the backward pass instead of keeping their intermediate results.
     Parameters: `input_layer`, `middle_block.{i}`, `blocks.{i}` (residual and upsampling blocks in order), `out_layer.{0, 2}`.
+    Attributes:
+        factor: cells of the output along a side of one of the latent.
     Raises:
         RangeError: no level, or a width or number below what makes a network.
     Source: TRELLIS' structure VAE, and Direct3D-S2's dense VAE; differences: none.
@@ -51,7 +54,16 @@ class StructureDecoder(nn.Module):
     ) -> None:
         super().__init__()
         widths = require_counts("StructureDecoder", channels, out_channels, latent_channels, num_res_blocks, num_res_blocks_middle)
+        self._fields = {
+            "out_channels": out_channels,
+            "latent_channels": latent_channels,
+            "channels": widths,
+            "num_res_blocks": num_res_blocks,
+            "num_res_blocks_middle": num_res_blocks_middle,
+            "checkpoint": checkpoint,
+        }
         self.latent_channels = latent_channels
+        self.factor = 2 ** (len(widths) - 1)
         self.input_layer = nn.Conv3d(latent_channels, widths[0], 3, padding=1)
         self.middle_block = nn.Sequential(*(DenseResidualBlock(widths[0], checkpoint=checkpoint) for _ in range(num_res_blocks_middle)))
         self.blocks = nn.ModuleList()

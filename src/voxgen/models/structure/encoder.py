@@ -13,12 +13,13 @@ from voxgen.layers import set_torso_dtype
 
 from .blocks import ChannelLayerNorm, DenseDownsample, DenseResidualBlock
 from .checks import require_counts, require_sides, torso_dtype_of
+from .described import CubeNetwork
 from .posterior import DensePosterior
 
 __all__ = ["StructureEncoder"]
 
 
-class StructureEncoder(nn.Module):
+class StructureEncoder(CubeNetwork):
     """Dense convolutions on a cube of values, halved once between each two levels.
 
     Args:
@@ -52,6 +53,14 @@ class StructureEncoder(nn.Module):
     ) -> None:
         super().__init__()
         widths = require_counts("StructureEncoder", channels, in_channels, latent_channels, num_res_blocks, num_res_blocks_middle)
+        self._fields = {
+            "in_channels": in_channels,
+            "latent_channels": latent_channels,
+            "channels": widths,
+            "num_res_blocks": num_res_blocks,
+            "num_res_blocks_middle": num_res_blocks_middle,
+            "checkpoint": checkpoint,
+        }
         self.in_channels = in_channels
         self.input_layer = nn.Conv3d(in_channels, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -48,6 +51,22 @@ class StructureVAE(nn.Module):
         self.decoder = decoder
         self.latents_scale = latents_scale
         self.latents_shift = latents_shift
+
+    def description(self) -> dict[str, Any]:
+        """The configuration in plain values; `save_pretrained` writes it."""
+        return {
+            "encoder": self.encoder.description(),
+            "decoder": self.decoder.description(),
+            "latents_scale": self.latents_scale,
+            "latents_shift": self.latents_shift,
+        }
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> StructureVAE:
+        """The inverse of `description`, with fresh weights."""
+        encoder = StructureEncoder.from_description(values["encoder"])
+        decoder = StructureDecoder.from_description(values["decoder"])
+        return cls(encoder, decoder, latents_scale=values["latents_scale"], latents_shift=values["latents_shift"])
 
     def encode(self, occupancy: Bool[Tensor, "b 1 x y z"] | Float[Tensor, "b 1 x y z"]) -> DensePosterior:
         """Occupancy of cells to the posterior of the latent.
