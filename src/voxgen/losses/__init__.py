@@ -33,6 +33,10 @@ from .sparse_flex import sparse_total_variation as sparse_total_variation
 from .sparse_flex_vae import SparseFlexVAELoss as SparseFlexVAELoss
 from .sparse_sdf import SparseSDFLoss as SparseSDFLoss
 from .sparse_sdf import sdf_mse as sdf_mse
+from .structure import StructureVAELoss as StructureVAELoss
+from .structure import structure_bce as structure_bce
+from .structure import structure_dice as structure_dice
+from .structure import structure_l1 as structure_l1
 from .texture_vae import TextureVAELoss as TextureVAELoss
 from .texture_vae import composite as composite
 from .tsdf import ProjectiveTSDF as ProjectiveTSDF
@@ -60,6 +64,7 @@ __all__ = [
     "ShapeVAELoss",
     "SparseFlexVAELoss",
     "SparseSDFLoss",
+    "StructureVAELoss",
     "TextureVAELoss",
     "composite",
     "crossing_bce",
@@ -88,6 +93,9 @@ __all__ = [
     "shape_view_terms",
     "sparse_total_variation",
     "ssim_loss",
+    "structure_bce",
+    "structure_dice",
+    "structure_l1",
     "subdivision_bce",
     "tsdf_l1",
 ]
