@@ -103,6 +103,7 @@ class PatchedLatentFlow(FlowNetwork):
         self.resolution = resolution
         self.in_channels = in_channels
         self.cond_channels = cond_channels
+        self.out_channels = out_channels
         self.model_channels = model_channels
         self.depth, self.stages = depth, len(widths)
         self.use_skip_connection = use_skip_connection

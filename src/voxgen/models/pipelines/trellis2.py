@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -12,18 +11,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from voxgen.attention import Context
-from voxgen.core import Frame, SparseTensor, VoxelGrid
-from voxgen.core.checks import require_int
-from voxgen.core.errors import EmptyResultWarning, RangeError, ShapeError
-from voxgen.flow import ClassifierFreeGuidance, EulerSampler, Sampler, noise_like
+from voxgen.core import SparseTensor, VoxelGrid
+from voxgen.core.errors import RangeError, ShapeError
+from voxgen.flow import ClassifierFreeGuidance, EulerSampler, Sampler
 from voxgen.models.latent_flow import LatentFlow
 from voxgen.models.sc_vae import MATERIAL_LATENTS, SHAPE_LATENTS, DecodedMaterials, DecodedShape, LatentNormalization, SCDecoder
 from voxgen.models.sc_vae.content import MaterialContent, ShapeContent
-from voxgen.models.structure import StructureDecoder, StructureFlow, occupied_cells
-from voxgen.ops.resample import Structure
+from voxgen.models.structure import StructureDecoder, StructureFlow
 from voxgen.representations import OVoxel
 
 from .cascade import cascade_grid
+from .stages import repeated, sample_latent, sample_structure, warn_if_empty
 
 __all__ = ["Generated", "Trellis2Pipeline", "released_samplers"]
 
@@ -123,23 +121,21 @@ class Trellis2Pipeline:
 
         Args:
             condition: tokens at the lowest resolution, (b, m, c).
-            noise: the start; None draws it for `samples` objects.
+            noise: the start; None draws it.
+            samples: objects of each of the b pictures.
             side: cells along a side of the result, which divides that of the decoded occupancy; None: of the first shape flow.
         """
-        flow = self.structure_flow
-        weight = flow.input_layer.weight
-        start = noise
-        if start is None:
-            like = torch.empty(samples, flow.in_channels, *[flow.resolution] * 3, device=weight.device)
-            start = noise_like(like, generator)
-        latent = self.samplers["structure"](flow, start, condition, _zeros(condition), progress=progress)
-        cells = occupied_cells(self.structure_decoder(latent))
-        side = self.shape_flows[min(self.shape_flows)].resolution if side is None else require_int("sample_structure", "side", side, 1)
-        factor, rest = divmod(cells.resolution[0], side)
-        if rest or not factor:
-            raise RangeError(f"sample_structure: side must divide the {cells.resolution[0]} cells of the decoded occupancy; got {side}.")
-        grid = Structure.of_children(cells, factor).parents if factor > 1 else cells
-        return _placed(grid, side)
+        return sample_structure(
+            "sample_structure",
+            self.structure_flow,
+            self.structure_decoder,
+            self.samplers["structure"],
+            repeated("sample_structure", condition, samples),
+            side=self.shape_flows[min(self.shape_flows)].resolution if side is None else side,
+            noise=noise,
+            generator=generator,
+            progress=progress,
+        )
 
     @torch.no_grad()
     def sample_shape(
@@ -153,10 +149,11 @@ class Trellis2Pipeline:
         progress: bool = False,
     ) -> SparseTensor:
         """Latent of a shape on given cells, not normalised; `resolution` chooses the flow."""
-        flow = _flow("sample_shape", self.shape_flows, resolution)
-        start = _start(grid, flow.out_channels, flow, noise, generator)
-        latent = self.samplers["shape"](flow, start, condition, _zeros(condition), progress=progress)
-        return self.shape_normalization.denormalize(latent)
+        where = "sample_shape"
+        flow, sampler = _flow(where, self.shape_flows, resolution), self.samplers["shape"]
+        return sample_latent(
+            where, flow, sampler, grid, condition, self.shape_normalization, noise=noise, generator=generator, progress=progress
+        )
 
     @torch.no_grad()
     def sample_material(
@@ -170,15 +167,25 @@ class Trellis2Pipeline:
         progress: bool = False,
     ) -> SparseTensor:
         """Latent of materials on the cells of a shape's latent, not normalised."""
-        flow = _flow("sample_material", self.material_flows, resolution)
+        where = "sample_material"
+        flow = _flow(where, self.material_flows, resolution)
         shape = self.shape_normalization.normalize(shape_latent)
-        start = _start(shape_latent.grid, flow.out_channels, flow, noise, generator)
 
         def velocity(x: SparseTensor, t: Tensor, tokens: Context) -> SparseTensor:
             return flow(x, t, tokens, shape)
 
-        latent = self.samplers["material"](velocity, start, condition, _zeros(condition), progress=progress)
-        return self.material_normalization.denormalize(latent)
+        return sample_latent(
+            where,
+            flow,
+            self.samplers["material"],
+            shape_latent.grid,
+            condition,
+            self.material_normalization,
+            velocity=velocity,
+            noise=noise,
+            generator=generator,
+            progress=progress,
+        )
 
     @torch.no_grad()
     def decode(self, shape_latent: SparseTensor, material_latent: SparseTensor | None = None, *, progress: bool = False) -> Generated:
@@ -214,7 +221,7 @@ class Trellis2Pipeline:
             cascade: make a shape at the lowest resolution first, and take the cells of the second pass from it.
             material: None makes materials if there are flows for them.
             max_tokens: the cascade lowers the resolution by 128 until it has fewer tokens (at least 1024 stays).
-            samples: objects at once.
+            samples: objects of each picture, at once.
             generator: of all noise: structure, (coarse shape,) shape, material, in this order.
             progress: show bars.
         Raises:
@@ -233,12 +240,10 @@ class Trellis2Pipeline:
             if needed not in conditions:
                 raise RangeError(f"{where}: conditions must have tokens for {needed}; got those for {sorted(conditions)}.")
         common = {"generator": generator, "progress": progress}
+        conditions = {r: repeated(where, tokens, samples) for r, tokens in conditions.items()}
         side = self.shape_flows[first].resolution
-        structure = self.sample_structure(conditions[low], side=side, samples=samples, **common)
-        if not len(structure):
-            warnings.warn(
-                f"{where}: no cell of the structure is occupied; the asset is empty. Try another seed.", EmptyResultWarning, stacklevel=2
-            )
+        structure = self.sample_structure(conditions[low], side=side, **common)
+        warn_if_empty(where, structure)
         grid = structure
         latent = self.sample_shape(grid, first, conditions[first], **common)
         if two_passes:
@@ -258,17 +263,3 @@ def _flow(where: str, flows: Mapping[int, LatentFlow], resolution: int) -> Laten
     if resolution not in flows:
         raise RangeError(f"{where}: resolution must be one of {sorted(flows)}; got {resolution}.")
     return flows[resolution]
-
-
-def _start(grid: VoxelGrid, channels: int, flow: LatentFlow, noise: SparseTensor | None, generator: torch.Generator | None) -> SparseTensor:
-    if noise is not None:
-        return noise
-    return noise_like(SparseTensor(grid, torch.empty(len(grid), channels, device=flow.input_layer.weight.device)), generator)
-
-
-def _zeros(condition: Context) -> Context:
-    return torch.zeros_like(condition) if isinstance(condition, Tensor) else [torch.zeros_like(c) for c in condition]
-
-
-def _placed(grid: VoxelGrid, side: int) -> VoxelGrid:
-    return VoxelGrid.from_sorted(grid.coords, resolution=side, batch_size=grid.batch_size, frame=Frame.unit(side, grid.frame.up))
