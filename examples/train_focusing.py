@@ -34,6 +34,7 @@ from training.maps import views_of
 from training.measure import RoundTrip
 from training.memory import KeptForBackward
 from training.oriented import FACTOR, Shapes, batched, children_that_exist, convert, exchange_axes, load, store
+from training.vae import VAETask
 
 from voxgen.core import Camera, Selection, TriMesh
 from voxgen.core.errors import EmptyResultWarning
@@ -223,7 +224,7 @@ def configure(model: nn.Module, arguments: argparse.Namespace) -> None:
     training.count = (30, 60) if arguments.smallest else tuple(arguments.count)
 
 
-TASK = run.Task(
+TASK = VAETask(
     name="focusing",
     title="SparseFlex VAE",
     description=(__doc__ or "").splitlines()[0],

@@ -19,6 +19,7 @@ from torch import nn
 from training import run
 from training.data import Kind, exchanged
 from training.measure import RoundTrip
+from training.vae import VAETask
 
 from voxgen.core import Frame, TriMesh
 from voxgen.losses import LossTerms, ShapeVAELoss
@@ -84,7 +85,7 @@ def save(vae: SCVAE[DecodedShape], folder: Path) -> str:
     return "encoder and decoder"
 
 
-TASK = run.Task(
+TASK = VAETask(
     name="sc_vae",
     title="Shape SC-VAE",
     description=(__doc__ or "").splitlines()[0],

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from training import run
 from training.data import Kind, exchanged
 from training.measure import RoundTrip
+from training.vae import VAETask
 
 from voxgen.core import Frame, TriMesh, VoxelGrid
 from voxgen.core.atomic import atomic_write
@@ -145,7 +146,7 @@ def save(vae: SparseSDFVAE, folder: Path) -> str:
     return "ss_vae.safetensors"
 
 
-TASK = run.Task(
+TASK = VAETask(
     name="ss_vae",
     title="SS-VAE",
     description=(__doc__ or "").splitlines()[0],

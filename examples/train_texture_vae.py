@@ -27,11 +27,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from training import run
+from training.arguments import parse
 from training.data import Kind
 from training.drawn import PRESET, Mask, largest_scale, measure, numbers, picture, table
 from training.measure import Measures
 from training.memory import KeptForBackward
 from training.textures import textured
+from training.vae import VAETask
 from training.views import FACTOR, FEATURES, Views, batched, convert, exchange_axes, load, recolored, store
 
 from voxgen.attention import MaskPrediction, mask_targets
@@ -244,7 +246,7 @@ def configure(model: nn.Module, arguments: argparse.Namespace) -> None:
 
 
 KIND = Kind("views", functools.partial(convert, size=64, count=4), store, load, exchange_axes, batched, dress=textured)
-TASK = run.Task(
+TASK = VAETask(
     name="texture_vae",
     title="Texture VAE",
     description=(__doc__ or "").splitlines()[0],
@@ -269,7 +271,7 @@ TASK = run.Task(
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Returns the mean scores of the held-out shapes (empty in processes other than the first)."""
-    given = run.parse(TASK, argv)
+    given = parse(TASK, argv)
     size, count = (64, 4) if given.smallest else (given.view_size, given.views)
     kind = replace(KIND, name=f"views-{count}-of-{size}", convert=functools.partial(convert, size=size, count=count))
     measures = replace(TASK.measures, measure=functools.partial(measure, mask=given.mask, tiles=max(2, given.tiles)))

@@ -1,17 +1,17 @@
-"""Meshes → volumes on disk, and ragged batches of them in an order that can be continued anywhere."""
+"""Meshes → volumes on disk, to train autoencoders on."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from voxgen.core import TriMesh, VoxelGrid
@@ -138,8 +138,8 @@ def prepare(sources: list[Source], kind: Kind[V], resolution: int, folder: Path,
     return ready
 
 
-Item = tuple[int, tuple[int, int, int]]
-"""Number of a shape, and the order in which its axes are taken."""
+Axes = tuple[int, int, int]
+"""The order in which the axes of a shape are taken."""
 
 
 class VolumeDataset(Dataset[V], Generic[V]):
@@ -147,55 +147,24 @@ class VolumeDataset(Dataset[V], Generic[V]):
 
     def __init__(self, paths: list[Path], kind: Kind[V]) -> None:
         self.paths, self.kind = paths, kind
+        self.sizes = [len(kind.load(path)) for path in paths]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, item: Item) -> V:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def draw(self, chance: torch.Generator) -> Axes:
+        x, y, z = torch.randperm(3, generator=chance).tolist()
+        return x, y, z
+
+    def __getitem__(self, item: tuple[int, Axes]) -> V:  # pyright: ignore[reportIncompatibleMethodOverride]
         index, axes = item
         return self.kind.exchange_axes(self.kind.load(self.paths[index]), axes)
+
+    def batched(self, volumes: list[V]) -> V:
+        return self.kind.batched(volumes)
 
 
 def exchanged(grid: VoxelGrid, axes: tuple[int, int, int]) -> tuple[VoxelGrid, Tensor]:
     """The mirrored or turned grid, whose new axis i is old axis `axes[i]`, and the old row of each of its cells."""
     coords = torch.cat((grid.coords[:, :1], grid.cells[:, list(axes)]), 1)
     return VoxelGrid.build(coords, resolution=grid.resolution, batch_size=grid.batch_size, frame=grid.frame)
-
-
-class BudgetSampler(Sampler[list[Item]]):
-    """Endless batches of at most `budget` voxels. Batch n follows from the seed and n alone, so a run can go on after a kill.
-
-    Each epoch is shuffled and cut greedily; a shape larger than the budget makes a batch of its own. With several processes
-    each takes every world-th batch, and all take equally many.
-
-    Args:
-        cells: voxels of each shape.   budget: voxels a batch.   seed: of the order.
-        rank, world: this process, and how many there are.   start: how many batches of this process are done.
-    """
-
-    def __init__(self, cells: list[int], budget: int, seed: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
-        self.cells, self.budget, self.seed, self.rank, self.world, self.start = cells, budget, seed, rank, world, start
-
-    def __iter__(self) -> Iterator[list[Item]]:
-        epoch, skip = 0, self.start
-        while True:
-            batches = self.epoch(epoch)
-            own = batches[self.rank :: self.world]
-            yield from own[skip:]
-            skip = max(0, skip - len(own))
-            epoch += 1
-
-    def epoch(self, number: int) -> list[list[Item]]:
-        """The batches of an epoch, of all processes."""
-        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        batches: list[list[Item]] = [[]]
-        room = self.budget
-        for index in torch.randperm(len(self.cells), generator=chance).tolist():
-            x, y, z = torch.randperm(3, generator=chance).tolist()
-            if batches[-1] and self.cells[index] > room:
-                batches.append([])
-                room = self.budget
-            batches[-1].append((index, (x, y, z)))
-            room -= self.cells[index]
-        missing = -len(batches) % self.world
-        return batches + [batches[i % len(batches)] for i in range(missing)]  # some twice, so that no process waits for another

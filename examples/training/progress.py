@@ -37,9 +37,10 @@ class Clock:
         return min(1.0, seconds[0] / self.limit)
 
 
-def learning_rate(highest: float, step: int, progress: float) -> float:
+def learning_rate(highest: float, step: int, progress: float, schedule: str = "cosine") -> float:
     """A short warm-up, then half a cosine to zero over the run. The published runs, of a million steps, keep it constant."""
-    return highest * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * progress))
+    warm = highest * min(1.0, (step + 1) / 50)
+    return warm * 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else warm
 
 
 class Log:
@@ -63,7 +64,7 @@ class Log:
             for name, value in {**{f"loss/{k}": v for k, v in numbers.items()}, **{f"run/{k}": v for k, v in more.items()}}.items():
                 self.writer.add_scalar(name, value, step)
 
-    def reconstructions(self, step: int, image: Tensor, numbers: dict[str, float]) -> None:
+    def held_out(self, step: int, image: Tensor, numbers: dict[str, float]) -> None:
         if self.writer is None:
             return
         self.writer.add_image("held-out", image.numpy(), step, dataformats="HWC")

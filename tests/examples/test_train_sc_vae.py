@@ -21,7 +21,7 @@ pytest.importorskip("accelerate", reason="the example needs voxgen[train]")
 pytest.importorskip("tensorboard", reason="the example needs voxgen[train]")
 
 from train_sc_vae import TASK, exchange_axes  # noqa: E402
-from training import data, shapes, state  # noqa: E402
+from training import batches, data, shapes, state  # noqa: E402
 
 from voxgen.core import Frame  # noqa: E402
 from voxgen.io import save_mesh  # noqa: E402
@@ -61,30 +61,30 @@ def test_exchanged_axes_are_those_of_the_exchanged_mesh(axes: tuple[int, int, in
     )  # a least-squares point, solved in another order
 
 
-def take(sampler: data.BudgetSampler, count: int) -> list[list[data.Item]]:
+def take(sampler: batches.BudgetSampler, count: int) -> list[list[batches.Item]]:
     return list(itertools.islice(iter(sampler), count))
 
 
 def test_batches_keep_to_the_budget_and_take_every_shape_once_an_epoch() -> None:
     cells = [5, 90, 30, 31, 45, 10, 10, 200]
     for number in range(5):
-        epoch = data.BudgetSampler(cells, 100, seed=3).epoch(number)
+        epoch = batches.BudgetSampler(cells, 100, seed=3).epoch(number)
         assert sorted(index for batch in epoch for index, _ in batch) == list(range(8))
         assert all(len(batch) == 1 or sum(cells[i] for i, _ in batch) <= 100 for batch in epoch)
-    assert data.BudgetSampler(cells, 100, 3).epoch(0) != data.BudgetSampler(cells, 100, 3).epoch(1)
-    assert data.BudgetSampler(cells, 100, 3).epoch(0) != data.BudgetSampler(cells, 100, 4).epoch(0)
+    assert batches.BudgetSampler(cells, 100, 3).epoch(0) != batches.BudgetSampler(cells, 100, 3).epoch(1)
+    assert batches.BudgetSampler(cells, 100, 3).epoch(0) != batches.BudgetSampler(cells, 100, 4).epoch(0)
 
 
 @pytest.mark.parametrize("world", [1, 3])
 def test_batches_go_on_where_they_stopped(world: int) -> None:
     cells = [20 + i for i in range(11)]
     for rank in range(world):
-        whole = take(data.BudgetSampler(cells, 60, 0, rank, world), 25)
+        whole = take(batches.BudgetSampler(cells, 60, 0, rank, world), 25)
         for done in (1, 4, 13):
-            assert take(data.BudgetSampler(cells, 60, 0, rank, world, done), 25 - done) == whole[done:]
-    epoch = data.BudgetSampler(cells, 60, 0, 0, world).epoch(0)
+            assert take(batches.BudgetSampler(cells, 60, 0, rank, world, done), 25 - done) == whole[done:]
+    epoch = batches.BudgetSampler(cells, 60, 0, 0, world).epoch(0)
     assert len(epoch) % world == 0
-    ranks = [take(data.BudgetSampler(cells, 60, 0, rank, world), len(epoch) // world) for rank in range(world)]
+    ranks = [take(batches.BudgetSampler(cells, 60, 0, rank, world), len(epoch) // world) for rank in range(world)]
     assert [batch for step in zip(*ranks, strict=True) for batch in step] == epoch
 
 
