@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,35 @@ class LatentNormalization:
             raise ShapeError(f"LatentNormalization: mean and std must have one length; got {len(self.mean)} and {len(self.std)}.")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(v > 0 for v in self.std):
             raise RangeError("LatentNormalization: mean must be finite, std finite and positive.")
+
+    @staticmethod
+    def of(latents: Iterable[SparseTensor]) -> LatentNormalization:
+        """Mean and standard deviation of each channel over all cells of some latents, gathered in float64, one latent at a time.
+
+        Raises:
+            RangeError: fewer than two cells, a channel that is the same everywhere, numbers that are not finite.
+            ShapeError: latents of different widths.
+        Example:
+            >>> found = LatentNormalization.of([SparseTensor(latent_grid, 2 * torch.randn(len(latent_grid), 4) + 1)])
+            >>> found.channels
+            4
+        """
+        where, count = "LatentNormalization.of", 0
+        mean = squares = torch.zeros(0, dtype=torch.float64)
+        for z in latents:
+            rows = z.feats.detach().to("cpu", torch.float64)
+            if count == 0:
+                mean = squares = rows.new_zeros(z.channels)
+            if z.channels != len(mean):
+                raise ShapeError(f"{where}: latents must have one width; got {len(mean)} and {z.channels}.")
+            if len(rows) == 0:
+                continue
+            own, total = rows.mean(0), count + len(rows)
+            squares = squares + (rows - own).square().sum(0) + (own - mean).square() * (count * len(rows) / total)
+            mean, count = mean + (own - mean) * (len(rows) / total), total
+        if count < 2:
+            raise RangeError(f"{where}: at least two cells are needed; got {count}.")
+        return LatentNormalization(tuple(mean.tolist()), tuple((squares / count).sqrt().tolist()))
 
     @property
     def channels(self) -> int:

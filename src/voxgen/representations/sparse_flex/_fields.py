@@ -18,6 +18,7 @@ from voxgen.representations._on_grid import OnGrid
 
 from ._convert import from_sparse_sdf as _from_sparse_sdf
 from ._convert import to_ovoxel as _to_ovoxel
+from ._enclose import enclosed as _enclosed
 from ._features import from_features as _from_features
 from ._features import from_rows as _from_rows
 from ._features import predict as _predict
@@ -57,7 +58,7 @@ class SparseFlex(OnGrid):
     Raises:
         ShapeError, DtypeError, DeviceError: fields that do not fit the grid.
     `from_features`, `predict`, `from_rows`, `from_mesh`, `from_sparse_sdf`, `surface`, `to_mesh`, `to_meshes`, `mesh_from_features`,
-    `to_ovoxel`, `crop`, `select`, `merge`, `save` and `load` are each defined in the file of their concept.
+    `to_ovoxel`, `crop`, `select`, `merge`, `enclosed`, `save` and `load` are each defined in the file of their concept.
 
     Source: SparseFlex (arXiv 2503.21732), on FlexiCubes (Shen et al. 2023). Differences: fields in world units of any frame;
         batches; see `to_mesh`.
@@ -149,6 +150,7 @@ class SparseFlex(OnGrid):
     to_meshes = _to_meshes
     to_ovoxel = _to_ovoxel
     crop = _crop
+    enclosed = _enclosed
     select = _select
     merge = _merge
     save = _save

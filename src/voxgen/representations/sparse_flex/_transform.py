@@ -61,7 +61,7 @@ def merge(flex: SparseFlex, other: SparseFlex) -> SparseFlex:
     require_same_fields("SparseFlex.merge", (flex, other))
     grid = union(flex.grid, other.grid)
     cells = [grid.rows_of(item.coords) for item in (flex, other)]
-    corners = [_corner_rows(item.grid, grid, rows) for item, rows in zip((flex, other), cells, strict=True)]
+    corners = [corner_rows(item.grid, grid, rows) for item, rows in zip((flex, other), cells, strict=True)]
     fields = {}
     for name, value in flex.tensors().items():
         first, second = corners if name in PER_CORNER else cells
@@ -81,7 +81,7 @@ def _on(flex: SparseFlex, grid: VoxelGrid, keep: Tensor) -> SparseFlex:
     return SparseFlex(grid, **fields)
 
 
-def _corner_rows(part: VoxelGrid, whole: VoxelGrid, cells: Tensor) -> Tensor:
+def corner_rows(part: VoxelGrid, whole: VoxelGrid, cells: Tensor) -> Tensor:
     """(m,) row in the whole's corners of each corner of a part whose cells are rows `cells` of the whole."""
     corners = cube_corners(part)
     rows = torch.zeros(len(corners), dtype=torch.int64, device=part.device)
