@@ -7,6 +7,9 @@ from ._registry import build as build
 from .direct3d_s2 import SDFRefiner as SDFRefiner
 from .direct3d_s2 import SignRefiner as SignRefiner
 from .direct3d_s2 import SSDiT as SSDiT
+from .elastic_memory import ElasticMemory as ElasticMemory
+from .elastic_memory import ElasticStep as ElasticStep
+from .kept_for_backward import KeptForBackward as KeptForBackward
 from .latent_flow import LatentFlow as LatentFlow
 from .latent_flow import PatchedLatentFlow as PatchedLatentFlow
 from .pipelines import Trellis2Pipeline as Trellis2Pipeline
@@ -77,11 +80,14 @@ __all__ = [
     "DecodedTexture",
     "DecoderConfig",
     "DecoderOutput",
+    "ElasticMemory",
+    "ElasticStep",
     "EmittedFlex",
     "EncoderConfig",
     "FlexDecoderConfig",
     "FlexEncoderConfig",
     "ImageEncoder",
+    "KeptForBackward",
     "Latent",
     "LatentFlow",
     "LatentNormalization",
