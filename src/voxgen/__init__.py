@@ -25,6 +25,7 @@ __all__ = [
     "representations",
     "testing",
     "use_backend",
+    "view",
 ]
 
 

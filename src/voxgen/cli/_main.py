@@ -9,13 +9,14 @@ import warnings
 from voxgen import __version__
 from voxgen.core.errors import VoxgenError, VoxgenWarning
 
-from . import _checkpoints, _compare, _convert, _info, _render
+from . import _checkpoints, _compare, _convert, _info, _render, _view
 
 EPILOG = """examples:
   voxgen info asset.glb                               what is in a mesh or O-Voxel file
   voxgen convert asset.glb asset.vxz -r 512           mesh to O-Voxel
   voxgen convert asset.vxz back.glb --texture 2048    O-Voxel to mesh, materials baked into images
   voxgen render asset.vxz picture.png --views 4       pictures from four sides
+  voxgen view asset.glb asset.vxz                     both in the browser
   voxgen compare asset.glb back.glb                   distances between two surfaces
   voxgen checkpoints inspect model.ckpt               which network a file of weights holds
 
@@ -32,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"voxgen {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (_convert, _info, _render, _compare, _checkpoints):
+    for module in (_convert, _info, _render, _compare, _view, _checkpoints):
         module.add_parser(commands)
     return parser
 
