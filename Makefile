@@ -55,7 +55,7 @@ examples: $(VENV)/.dev   ## every example at its smallest size
 	@set -e; for script in examples/*.py; do echo "== $$script"; $(BIN)/python "$$script" --smallest --out "$(OUT)/examples"; done
 
 bench: $(VENV)/.dev      ## the benchmarks (minutes)
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; OMP_WAIT_POLICY=passive $(BIN)/python "$$script"; done
+	@set -e; for script in benchmarks/*.py benchmarks/ablations/*.py; do echo "== $$script"; OMP_WAIT_POLICY=passive $(BIN)/python "$$script"; done
 
 clean:           ## remove what the targets made, compiled kernels too
 	rm -rf $(VENV) site out

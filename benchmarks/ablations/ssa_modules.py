@@ -1,8 +1,8 @@
 """Ablation of spatial sparse attention's branches at small scale, on a task that needs far context.
 
-    OMP_WAIT_POLICY=passive python benchmarks/ssa_ablation.py                   # about a CPU minute
-    python benchmarks/ssa_ablation.py --steps 20                                # a quick look
-    python benchmarks/ssa_ablation.py --json ablation.json --figure curves.png
+    OMP_WAIT_POLICY=passive python benchmarks/ablations/ssa_modules.py                   # about a CPU minute
+    python benchmarks/ablations/ssa_modules.py --steps 20                                # a quick look
+    python benchmarks/ablations/ssa_modules.py --json ablation.json --figure curves.png
 
 The task is a look-up. Tokens are the cells of shells at 16³, in blocks of 4³. In each sample a few blocks are places: all tokens
 of place p carry p, each carries a key j of a few, and the value v[p, j], which is drawn anew for every sample and step. Every

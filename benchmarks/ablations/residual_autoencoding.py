@@ -1,8 +1,8 @@
 """Ablations of the SC-VAE at small scale: residual autoencoding, and the ConvNeXt-style block, at 16 and 32 times downsampling.
 
-    OMP_WAIT_POLICY=passive python benchmarks/ablations.py                      # about ten CPU minutes
-    python benchmarks/ablations.py --steps 20 --shapes 8 --held-out 4           # a quick look
-    python benchmarks/ablations.py --json ablations.json --figure curves.png
+    OMP_WAIT_POLICY=passive python benchmarks/ablations/residual_autoencoding.py                      # about ten CPU minutes
+    python benchmarks/ablations/residual_autoencoding.py --steps 20 --shapes 8 --held-out 4           # a quick look
+    python benchmarks/ablations/residual_autoencoding.py --json ablations.json --figure curves.png
 
 Shape autoencoders of a few channels learn procedural shapes at 64³ (those of examples/train_sc_vae.py), all with the same
 seed, batches, noise, optimiser, learning rate and steps. Compared are, between levels:
@@ -52,7 +52,7 @@ from voxgen.metrics import compare_surfaces
 from voxgen.models import SCVAE, DecodedShape, DecoderConfig, EncoderConfig, Latent, SCDecoder, SCEncoder, ShapeContent
 from voxgen.representations import OVoxel
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from examples.training.shapes import random_shape
 
 LOSS = ShapeVAELoss(crossing=1.0, dual_vertex=10.0, subdivision=1.0, kl=1e-5)
