@@ -25,7 +25,7 @@ class Run:
     """Everything that a step changes, and its checkpoint."""
 
     def __init__(self, task: Task, arguments: argparse.Namespace, accelerator: Accelerator, prepared: Prepared[Any]) -> None:
-        self.task, self.arguments, self.accelerator = task, arguments, accelerator
+        self.task, self.arguments, self.accelerator, self.prepared = task, arguments, accelerator, prepared
         set_seed(arguments.seed)
         model = task.build(arguments, prepared)
         self.average = moving_average(model, arguments.ema).to(accelerator.device)
