@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
 from voxgen.attention import mask_targets
 from voxgen.core import Camera, SparseTensor, VoxelGrid
-from voxgen.core.errors import MissingDependency, RangeError, ShapeError
+from voxgen.core.errors import RangeError, ShapeError
 from voxgen.losses import TextureVAELoss, composite
 from voxgen.models import (
     PatchEncoder,
@@ -28,7 +27,7 @@ from voxgen.models import (
     surface_features,
 )
 from voxgen.models.checkpoints import load_trellis, to_trellis
-from voxgen.models.texture_vae import DINOv2Encoder, ImageEncoder
+from voxgen.models.texture_vae import ImageEncoder
 from voxgen.ops.candidates import level_structures
 from voxgen.ops.surface_cells import surface_channels, surface_grid
 from voxgen.render import render_gaussians
@@ -240,14 +239,6 @@ def test_stand_in_encoder() -> None:
         PatchEncoder(5, size=30, patch=8)
     with pytest.raises(ShapeError):
         encoder(torch.rand(2, 3, 16, 16))
-
-
-def test_dinov2_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        DINOv2Encoder(tmp_path / "none")
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingDependency, match="transformers"):
-        DINOv2Encoder(tmp_path)
 
 
 def test_saved_networks_come_back_with_their_thresholds(tmp_path: Path) -> None:

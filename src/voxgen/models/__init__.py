@@ -9,6 +9,14 @@ from .direct3d_s2 import SignRefiner as SignRefiner
 from .direct3d_s2 import SSDiT as SSDiT
 from .elastic_memory import ElasticMemory as ElasticMemory
 from .elastic_memory import ElasticStep as ElasticStep
+from .image_condition import BackgroundRemover as BackgroundRemover
+from .image_condition import DINOv2Encoder as DINOv2Encoder
+from .image_condition import DINOv3Encoder as DINOv3Encoder
+from .image_condition import ImageConditioner as ImageConditioner
+from .image_condition import PlainBackground as PlainBackground
+from .image_condition import SmallImageEncoder as SmallImageEncoder
+from .image_condition import cut_out as cut_out
+from .image_condition import prepare_image as prepare_image
 from .kept_for_backward import KeptForBackward as KeptForBackward
 from .latent_flow import LatentFlow as LatentFlow
 from .latent_flow import PatchedLatentFlow as PatchedLatentFlow
@@ -59,7 +67,6 @@ from .structure import StructureFlow as StructureFlow
 from .structure import StructureVAE as StructureVAE
 from .structure import occupied_cells as occupied_cells
 from .texture_vae import DecodedTexture as DecodedTexture
-from .texture_vae import DINOv2Encoder as DINOv2Encoder
 from .texture_vae import ImageEncoder as ImageEncoder
 from .texture_vae import PatchEncoder as PatchEncoder
 from .texture_vae import TextureDecoder as TextureDecoder
@@ -72,7 +79,9 @@ __all__ = [
     "MATERIAL_LATENTS",
     "SCVAE",
     "SHAPE_LATENTS",
+    "BackgroundRemover",
     "DINOv2Encoder",
+    "DINOv3Encoder",
     "DecodedFlex",
     "DecodedMaterials",
     "DecodedSDF",
@@ -86,6 +95,7 @@ __all__ = [
     "EncoderConfig",
     "FlexDecoderConfig",
     "FlexEncoderConfig",
+    "ImageConditioner",
     "ImageEncoder",
     "KeptForBackward",
     "Latent",
@@ -96,6 +106,7 @@ __all__ = [
     "MeshRenderTerms",
     "PatchEncoder",
     "PatchedLatentFlow",
+    "PlainBackground",
     "PointEncoderConfig",
     "SCDecoder",
     "SCEncoder",
@@ -111,6 +122,7 @@ __all__ = [
     "SSDiT",
     "ShapeContent",
     "SignRefiner",
+    "SmallImageEncoder",
     "SparseFlexDecoder",
     "SparseFlexEncoder",
     "SparseFlexVAE",
@@ -128,10 +140,12 @@ __all__ = [
     "Trellis2Pipeline",
     "available",
     "build",
+    "cut_out",
     "encode_images",
     "load_pretrained",
     "occupied_cells",
     "occupied_children",
+    "prepare_image",
     "save_pretrained",
     "sdf_targets",
     "shape_maps",

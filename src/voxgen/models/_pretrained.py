@@ -35,6 +35,7 @@ KINDS = {
     "latent-flow/patched": "voxgen.models.latent_flow:PatchedLatentFlow",
     "texture-vae": "voxgen.models.texture_vae:TextureVAE",
     "ss-dit": "voxgen.models.direct3d_s2:SSDiT",
+    "image-encoder/small": "voxgen.models.image_condition:SmallImageEncoder",
 }
 """Classes that a file may hold, by the word that the file has for them."""
 

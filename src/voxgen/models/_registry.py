@@ -43,6 +43,7 @@ MODELS: dict[str, str] = {
     "trellis2/structure-decoder": "voxgen.models.structure._trellis:decoder",
     "trellis2/structure-encoder": "voxgen.models.structure._trellis:encoder",
     "trellis2/structure-flow": "voxgen.models.latent_flow._released:structure_flow",
+    "voxgen/image-encoder-small": "voxgen.models.image_condition.small:small",
     "voxgen/latent-flow-small": "voxgen.models.latent_flow._released:small",
     "triposf/vae": "voxgen.models.sparse_flex_vae._released:vae",
     "voxgen/sparse-flex-vae-small": "voxgen.models.sparse_flex_vae._released:small_vae",

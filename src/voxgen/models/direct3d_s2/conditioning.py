@@ -10,18 +10,16 @@ from jaxtyping import Bool, Float, Int32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from voxgen.core.checks import FLOATS, describe, require_same_device, require_tensor
-from voxgen.core.errors import DtypeError, RangeError, ShapeError
+from voxgen.core.checks import FLOATS, describe, require_int, require_same_device, require_tensor
+from voxgen.core.errors import DtypeError, ShapeError
+from voxgen.models.image_condition.crops import white_square
 
 __all__ = ["SparseCondition", "foreground_patches", "image_tokens", "prepare_image", "sparse_condition"]
 
-SIZE = 518
-BORDER = 16
-SIDE = 37
-"""Patches along a side of the prepared image: 518 / 14."""
+PATCH = 14
+"""Pixels along a side of a patch; the prepared image has 37."""
 SPECIAL = 5
 """Tokens before the patches: the class and four registers of DINOv2."""
-SMALLEST_COVERAGE = 1e-3
 
 
 def prepare_image(rgba: UInt8[np.ndarray, "h w 4"]) -> Float[Tensor, "4 518 518"]:
@@ -48,42 +46,31 @@ def prepare_image(rgba: UInt8[np.ndarray, "h w 4"]) -> Float[Tensor, "4 518 518"
         raise DtypeError(f"{where}: rgba must be a uint8 array (h, w, 4); got {describe(rgba)}.")
     if rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.size == 0:
         raise ShapeError(f"{where}: rgba must be (h, w, 4) with at least one pixel; got {rgba.shape}. Convert to RGBA first.")
-    seen = rgba[..., 3] > 0
-    if not seen.any():
-        raise RangeError(f"{where}: alpha is 0 everywhere, so there is no object in the image.")
-    if seen.mean() >= SMALLEST_COVERAGE:
-        rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-        rgba = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    alpha = rgba[..., 3:] / 255.0
-    # The brackets matter: truncated to 8 bits, (x + 1) - a is one less than x + (1 - a) for many pixels.
-    colour = ((rgba[..., :3] / 255.0 * alpha + (1 - alpha)) * 255).astype(np.uint8)
-    mask = (alpha[..., 0] * 255).astype(np.uint8)
-    side = max(mask.shape)
-    before = [(side - n) // 2 for n in mask.shape]
-    margins = [(b, side - n - b) for b, n in zip(before, mask.shape, strict=True)]
-    colour, mask = _resize(_pad(colour, margins, 255), _pad(mask, margins, 0))
-    border = [(BORDER, BORDER)] * 2
-    colour, mask = _resize(_pad(colour, border, 255), _pad(mask, border, 0))
-    return torch.from_numpy(np.concatenate([colour, mask[..., None]], 2)).permute(2, 0, 1).float() / 255
+    return white_square(where, rgba)
 
 
-def foreground_patches(mask: Float[Tensor, "... 518 518"]) -> Bool[Tensor, "... 37 37"]:
-    """Patches of 14 × 14 pixels that hold any of the object.
+def foreground_patches(mask: Float[Tensor, "... h w"], *, patch: int = PATCH) -> Bool[Tensor, "... y x"]:
+    """Patches of an image that hold any of the object.
 
     Args:
-        mask: (..., 518, 518) floats, more than 0 on the object.
+        mask: (..., h, w) floats, more than 0 on the object; (518, 518) as `prepare_image` gives it.
+        patch: pixels along a side of a patch, of which the image's sides are multiples.
     Raises:
-        ShapeError, DtypeError: another size, or no floats.
-    Source: Direct3D-S2's sparse conditioning; differences: none.
+        ShapeError, DtypeError: another size, or no floats.   RangeError: a patch below 1.
+    Source: Direct3D-S2's sparse conditioning; differences: patches of any size, for other encoders.
     Example:
         >>> int(foreground_patches(torch.ones(518, 518)).sum())
         1369
     """
     where = "foreground_patches"
     require_tensor(where, "mask", mask, None, FLOATS)
-    if mask.shape[-2:] != (SIZE, SIZE):
-        raise ShapeError(f"{where}: mask must be (..., {SIZE}, {SIZE}); got {tuple(mask.shape)}. Prepare the image with prepare_image().")
-    cut = mask.unflatten(-1, (SIDE, SIZE // SIDE)).unflatten(-3, (SIDE, SIZE // SIDE))
+    size = require_int(where, "patch", patch, 1)
+    if mask.ndim < 2 or any(side == 0 or side % size for side in mask.shape[-2:]):
+        raise ShapeError(
+            f"{where}: mask must be (..., h, w) with sides that are multiples of {size}; got {tuple(mask.shape)}. Prepare the image with "
+            "prepare_image()."
+        )
+    cut = mask.unflatten(-1, (-1, size)).unflatten(-3, (-1, size))
     return (cut > 0).any(-1).any(-2)
 
 
@@ -113,43 +100,33 @@ class SparseCondition(NamedTuple):
         return SparseCondition([torch.zeros_like(tokens) for tokens in self.tokens], self.positions)
 
 
-def sparse_condition(tokens: Float[Tensor, "b 1374 c"], foreground: Bool[Tensor, "b 37 37"]) -> SparseCondition:
+def sparse_condition(tokens: Float[Tensor, "b n c"], foreground: Bool[Tensor, "b y x"], *, special: int = SPECIAL) -> SparseCondition:
     """The special tokens and those of the patches that hold the object, row by row.
 
     Args:
-        tokens: (b, 1374, c) floats, five special tokens and 37 × 37 patches, as `image_tokens` gives them.
-        foreground: (b, 37, 37) bool, row by column, as `foreground_patches` gives them.
+        tokens: (b, n, c) floats, the special tokens and then those of all patches, as `image_tokens` gives them.
+        foreground: (b, y, x) bool, row by column, as `foreground_patches` gives them.
+        special: tokens before the patches; n is their number plus y · x (1374 = 5 + 37 · 37 for DINOv2 with registers).
     Returns:
         Tokens and positions of each sample. Differentiable in tokens.
     Raises:
-        ShapeError, DtypeError, DeviceError: tensors that do not fit each other.
-    Source: Direct3D-S2, sparse conditioning of its v1.0 flows; differences: none.
+        ShapeError, DtypeError, DeviceError: tensors that do not fit each other.   RangeError: a negative number of special tokens.
+    Source: Direct3D-S2, sparse conditioning of its v1.0 flows; differences: patches and special tokens of other encoders.
     Example:
         >>> condition = sparse_condition(torch.zeros(1, 1374, 8), torch.eye(37, dtype=torch.bool)[None])
         >>> condition.tokens[0].shape, condition.positions[0][-1].tolist()
         (torch.Size([42, 8]), [36, 36, 0])
     """
     where = "sparse_condition"
-    b = len(require_tensor(where, "tokens", tokens, ("b", SPECIAL + SIDE * SIDE, "c"), FLOATS))
-    require_tensor(where, "foreground", foreground, (b, SIDE, SIDE), (torch.bool,))
+    before = require_int(where, "special", special, 0)
+    b, rows, columns = require_tensor(where, "foreground", foreground, ("b", "y", "x"), (torch.bool,)).shape
+    hint = f"{before} special tokens and {rows} · {columns} patches."
+    require_tensor(where, "tokens", tokens, (b, before + rows * columns, "c"), FLOATS, hint=hint)
     require_same_device(where, tokens=tokens, foreground=foreground)
-    special = torch.tensor([[0, 0, 1]], dtype=torch.int32, device=tokens.device).expand(SPECIAL, 3)
+    first = torch.tensor([[0, 0, 1]], dtype=torch.int32, device=tokens.device).expand(before, 3)
     kept, positions = [], []
     for sample, mask in zip(tokens, foreground, strict=True):
-        rows, columns = mask.nonzero(as_tuple=True)
-        kept.append(torch.cat([sample[:SPECIAL], sample[SPECIAL + rows * SIDE + columns]]))
-        patches = torch.stack([columns, rows, torch.zeros_like(rows)], 1).int()
-        positions.append(torch.cat([special, patches]))
+        y, x = mask.nonzero(as_tuple=True)
+        kept.append(torch.cat([sample[:before], sample[before + y * columns + x]]))
+        positions.append(torch.cat([first, torch.stack([x, y, torch.zeros_like(y)], 1).int()]))
     return SparseCondition(kept, positions)
-
-
-def _pad(image: np.ndarray, margins: list[tuple[int, int]], value: int) -> np.ndarray:
-    return np.pad(image, margins + [(0, 0)] * (image.ndim - 2), constant_values=value)
-
-
-def _resize(colour: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    from PIL import Image
-
-    size = (SIZE, SIZE)
-    resized = Image.fromarray(colour).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(resized), np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))

@@ -3,7 +3,6 @@
 from .config import TextureVAEConfig as TextureVAEConfig
 from .decoder import TextureDecoder as TextureDecoder
 from .features import surface_features as surface_features
-from .image_encoder import DINOv2Encoder as DINOv2Encoder
 from .image_encoder import ImageEncoder as ImageEncoder
 from .image_encoder import PatchEncoder as PatchEncoder
 from .image_encoder import encode_images as encode_images
@@ -11,7 +10,6 @@ from .vae import DecodedTexture as DecodedTexture
 from .vae import TextureVAE as TextureVAE
 
 __all__ = [
-    "DINOv2Encoder",
     "DecodedTexture",
     "ImageEncoder",
     "PatchEncoder",

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from voxgen.core.checks import FLOATS, require_int, require_tensor
-from voxgen.core.errors import MissingDependency, ShapeError
+from voxgen.core.errors import ShapeError
 
-__all__ = ["DINOv2Encoder", "ImageEncoder", "PatchEncoder", "encode_images"]
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colours, which DINOv2 wants taken off and divided by."""
+__all__ = ["ImageEncoder", "PatchEncoder", "encode_images"]
 
 
 @runtime_checkable
@@ -75,50 +70,6 @@ class PatchEncoder(nn.Module):
         """Features of each patch."""
         require_tensor("PatchEncoder", "images", images, ("v", 3, self.size, self.size), FLOATS)
         return self.linear((images - 0.5) * 4)
-
-
-class DINOv2Encoder(nn.Module):
-    """DINOv2 with registers as TRELLIS reads it: patch tokens before the last norm.
-
-    Args:
-        folder: of a `transformers` checkpoint on this machine, such as a copy of facebook/dinov2-with-registers-large. Nothing is
-            downloaded.
-        size: side of the pictures; 518 gives 37 × 37 tokens of 14 × 14 pixels.
-    Raises:
-        MissingDependency: the package transformers is not installed.   FileNotFoundError: no such folder.   ShapeError: a size that is
-        no multiple of the model's patches.
-    Takes (v, 3, size, size) in [0, 1], returns (v, c, h, w). Frozen.
-    Source: TRELLIS' preparation of data (DINOv2 ViT-L/14 with registers, `x_prenorm`); differences: none known. Not compared with the
-        original's weights here.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], size: int = 518) -> None:
-        super().__init__()
-        where = "DINOv2Encoder"
-        path = Path(folder)
-        if not path.is_dir():
-            raise FileNotFoundError(f"{where}: there is no folder {path}. Give that of a transformers checkpoint of DINOv2.")
-        try:
-            from transformers import AutoModel  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise MissingDependency(f"{where}: needs the package transformers; pip install 'voxgen[train]'.") from error
-        self.model: Any = AutoModel.from_pretrained(path, local_files_only=True)
-        self.patch = int(self.model.config.patch_size)
-        if require_int(where, "size", size, 1) % self.patch:
-            raise ShapeError(f"{where}: size must be a multiple of the model's patch of {self.patch} pixels; got {size}.")
-        self.size = size
-        self.channels = int(self.model.config.hidden_size)
-        self.special = 1 + int(getattr(self.model.config, "num_register_tokens", 0))
-        self.requires_grad_(False)
-
-    @torch.no_grad()
-    def forward(self, images: Float[Tensor, "v 3 s s"]) -> Float[Tensor, "v c h w"]:
-        """Patch tokens of each picture."""
-        require_tensor("DINOv2Encoder", "images", images, ("v", 3, self.size, self.size), FLOATS)
-        mean, std = (torch.tensor(t, dtype=images.dtype, device=images.device)[:, None, None] for t in (MEAN, STD))
-        tokens = self.model(pixel_values=(images - mean) / std, output_hidden_states=True).hidden_states[-1]
-        side = self.size // self.patch
-        return tokens[:, self.special :].transpose(1, 2).unflatten(2, (side, side))
 
 
 def encode_images(images: Float[Tensor, "v h w 4"], encoder: ImageEncoder, *, chunk: int = 8) -> Float[Tensor, "v c y x"]:
