@@ -136,9 +136,13 @@ def unconditional(condition: Context) -> Context:
     return torch.zeros_like(condition) if isinstance(condition, Tensor) else [torch.zeros_like(c) for c in condition]
 
 
-def warn_if_empty(where: str, structure: VoxelGrid) -> None:
+def warn_if_empty(where: str, structure: VoxelGrid, *, stacklevel: int = 3, hint: str = "Try another seed.") -> None:
     """Warn of samples without a cell.
 
+    Args:
+        where, structure: the caller, and the cells of all samples.
+        stacklevel: whose line the warning names; 3 is that of the caller's caller.
+        hint: what to do.
     Warns:
         EmptyResultWarning: says whether it is all of them, or which.
     """
@@ -146,4 +150,4 @@ def warn_if_empty(where: str, structure: VoxelGrid) -> None:
     if not empty:
         return
     what = "the asset is empty" if len(empty) == structure.batch_size else f"samples {', '.join(map(str, empty))} are empty"
-    warnings.warn(f"{where}: no cell of the structure is occupied; {what}. Try another seed.", EmptyResultWarning, stacklevel=3)
+    warnings.warn(f"{where}: no cell of the structure is occupied; {what}. {hint}", EmptyResultWarning, stacklevel=stacklevel)
