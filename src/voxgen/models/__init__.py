@@ -20,7 +20,10 @@ from .image_condition import prepare_image as prepare_image
 from .kept_for_backward import KeptForBackward as KeptForBackward
 from .latent_flow import LatentFlow as LatentFlow
 from .latent_flow import PatchedLatentFlow as PatchedLatentFlow
+from .pipelines import FocusingPipeline as FocusingPipeline
+from .pipelines import SparseUpPipeline as SparseUpPipeline
 from .pipelines import Trellis2Pipeline as Trellis2Pipeline
+from .pipelines import TrellisPipeline as TrellisPipeline
 from .render_terms import MaterialRenderTerms as MaterialRenderTerms
 from .render_terms import MeshRenderTerms as MeshRenderTerms
 from .render_terms import shape_maps as shape_maps
@@ -95,6 +98,7 @@ __all__ = [
     "EncoderConfig",
     "FlexDecoderConfig",
     "FlexEncoderConfig",
+    "FocusingPipeline",
     "ImageConditioner",
     "ImageEncoder",
     "KeptForBackward",
@@ -129,6 +133,7 @@ __all__ = [
     "SparseSDFDecoder",
     "SparseSDFEncoder",
     "SparseSDFVAE",
+    "SparseUpPipeline",
     "StructureDecoder",
     "StructureEncoder",
     "StructureFlow",
@@ -138,6 +143,7 @@ __all__ = [
     "TextureVAEConfig",
     "Tiling",
     "Trellis2Pipeline",
+    "TrellisPipeline",
     "available",
     "build",
     "cut_out",

@@ -1,8 +1,33 @@
 """The systems assembled to generate: stages over networks, samplers and decoders."""
 
 from .cascade import cascade_grid as cascade_grid
+from .focusing import FocusingPipeline as FocusingPipeline
+from .focusing import GeneratedSurface as GeneratedSurface
+from .focusing import focusing_samplers as focusing_samplers
+from .sparse_up import GeneratedTexture as GeneratedTexture
+from .sparse_up import SparseUpPipeline as SparseUpPipeline
+from .trellis import TRELLIS_LATENTS as TRELLIS_LATENTS
+from .trellis import GeneratedTrellis as GeneratedTrellis
+from .trellis import TrellisPipeline as TrellisPipeline
 from .trellis2 import Generated as Generated
 from .trellis2 import Trellis2Pipeline as Trellis2Pipeline
 from .trellis2 import released_samplers as released_samplers
+from .two_stages import TwoStagePipeline as TwoStagePipeline
+from .two_stages import trellis_samplers as trellis_samplers
 
-__all__ = ["Generated", "Trellis2Pipeline", "cascade_grid", "released_samplers"]
+__all__ = [
+    "TRELLIS_LATENTS",
+    "FocusingPipeline",
+    "Generated",
+    "GeneratedSurface",
+    "GeneratedTexture",
+    "GeneratedTrellis",
+    "SparseUpPipeline",
+    "Trellis2Pipeline",
+    "TrellisPipeline",
+    "TwoStagePipeline",
+    "cascade_grid",
+    "focusing_samplers",
+    "released_samplers",
+    "trellis_samplers",
+]
