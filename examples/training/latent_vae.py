@@ -90,6 +90,7 @@ class ShardSource:
 
     name: str
     ovoxel: OVoxel
+    origin: None = None
 
     def mesh(self, fill: float = 1.0) -> TriMesh:
         """Whoever prepared the folder has settled how much of the cube the shape fills."""
