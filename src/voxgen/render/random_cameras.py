@@ -15,7 +15,7 @@ from voxgen.core.errors import RangeError
 from voxgen.core.frame import UpAxis
 from voxgen.ops.sample_surface import sample_surface
 
-from .cameras import box_corners, view_axes
+from .cameras import box_corners, directions, view_axes
 
 Sampling = Literal["hammersley", "uniform"]
 UNIT_CUBE_RADIUS = math.sqrt(3) / 2
@@ -38,12 +38,16 @@ def quasi_uniform_sphere(n: int, *, shift: tuple[float, float] = (0.0, 0.0)) -> 
     n = require_int("quasi_uniform_sphere", "n", n, 0)
     if not all(math.isfinite(s) for s in shift) or len(shift) != 2:
         raise RangeError(f"quasi_uniform_sphere: shift must be two finite numbers; got {shift}.")
+    return _on_sphere(*_hammersley(n, *shift))
+
+
+def _hammersley(n: int, first: float, second: float) -> tuple[Tensor, Tensor]:
+    """The n points (u, v) in [0, 1)² of the set, moved by these shares of the square; float64."""
     i = torch.arange(n)
     inverse = torch.zeros(n, dtype=torch.float64)
     for bit in range(max(1, n.bit_length())):
         inverse += (i >> bit & 1) * 0.5 ** (bit + 1)
-    u, v = ((i + shift[0]) / max(n, 1)) % 1, (inverse + shift[1]) % 1
-    return _on_sphere(u.double(), v)
+    return (((i + first) / max(n, 1)) % 1).double(), (inverse + second) % 1
 
 
 def _on_sphere(u: Tensor, v: Tensor) -> Tensor:
@@ -51,6 +55,20 @@ def _on_sphere(u: Tensor, v: Tensor) -> Tensor:
     z = 1 - 2 * u
     ring = (1 - z * z).clamp(min=0).sqrt()
     return torch.stack((ring * (2 * math.pi * v).cos(), ring * (2 * math.pi * v).sin(), z), 1)
+
+
+def _on_patch(
+    where: str, u: Tensor, v: Tensor, azimuth: tuple[float, float] | None, elevation: tuple[float, float] | None, up: UpAxis
+) -> Tensor:
+    """As `_on_sphere`, on the part of the sphere between these angles."""
+    around, upwards = azimuth or (-180.0, 180.0), elevation or (-90.0, 90.0)
+    if not (len(around) == 2 and -math.inf < around[0] <= around[1] < math.inf):
+        raise RangeError(f"{where}: azimuth must be two finite angles in degrees, the smaller first; got {azimuth}.")
+    if not (len(upwards) == 2 and -90 <= upwards[0] <= upwards[1] <= 90):
+        raise RangeError(f"{where}: elevation must be two angles in [-90, 90] degrees, the smaller first; got {elevation}.")
+    low, high = (math.sin(math.radians(angle)) for angle in upwards)
+    turn = torch.deg2rad(around[0] + (around[1] - around[0]) * v)
+    return directions((low + (high - low) * u).asin(), turn, up)[0]
 
 
 def random_cameras(
@@ -61,6 +79,8 @@ def random_cameras(
     fov: float | tuple[float, float] = 40.0,
     object_radius: float = UNIT_CUBE_RADIUS,
     sampling: Sampling = "hammersley",
+    azimuth: tuple[float, float] | None = None,
+    elevation: tuple[float, float] | None = None,
     up: UpAxis = "y",
     near: float | None = None,
     far: float | None = None,
@@ -84,6 +104,8 @@ def random_cameras(
         object_radius: of the sphere about the target that holds the object; the default that of the unit cube.
         sampling: "hammersley": the n views together cover the sphere evenly, by a set that is shifted at random.
             "uniform": each is drawn alone.
+        azimuth, elevation: degrees, the smaller end first, as for `orbit_cameras`: views from this part of the sphere alone, still evenly
+            by area. None: all around, or from straight below to straight above.
         up: the world axis that points up in the images.
         near, far: clip distances; None: 2 / √3 object radii before and behind the target of the nearest and farthest eye (for
             the unit cube: its distance −1 and +1), near at least 1 % of the object's radius.
@@ -111,7 +133,9 @@ def random_cameras(
     if radius is not None and not (math.isfinite(radius) and radius > 0):
         raise RangeError(f"{where}: radius must be positive, or None; got {radius}.")
     u, v = torch.rand(2, 1 if sampling == "hammersley" else n, generator=generator, dtype=torch.float64)
-    outward = _on_sphere(u, v) if sampling == "uniform" else quasi_uniform_sphere(n, shift=(float(u), float(v)))
+    if sampling == "hammersley":
+        u, v = _hammersley(n, float(u), float(v))
+    outward = _on_sphere(u, v) if azimuth is None and elevation is None else _on_patch(where, u, v, azimuth, elevation, up)
     distance = torch.full((n,), radius, dtype=torch.float64) if radius is not None else object_radius / (angles / 2).sin()
     center = torch.tensor(target, dtype=torch.float64)
     reach = 2 / math.sqrt(3) * object_radius
