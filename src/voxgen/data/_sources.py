@@ -16,6 +16,8 @@ from voxgen.core.errors import DtypeError, RangeError
 from voxgen.core.frame import UpAxis
 from voxgen.representations import fit_unit_cube
 
+from .procedural import ProceduralDataset, Split
+
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 
 
@@ -68,17 +70,17 @@ Sources: TypeAlias = str | os.PathLike[str] | Sequence["str | os.PathLike[str] |
 """A folder, a mesh file, or a list of folders, mesh files and sources."""
 
 
-def procedural_sources(count: int, *, seed: int = 0, start: int = 0) -> list[ProceduralSource]:
-    """`count` assets of the procedural set, to give to `prepare`.
+def procedural_sources(count: int, *, seed: int = 0, start: int = 0, split: Split = "train") -> list[ProceduralSource]:
+    """`count` assets of a split of the procedural set, to give to `prepare`; the first is the split's asset `start`.
 
     Raises:
-        RangeError, DtypeError: numbers that are no counts.
+        RangeError, DtypeError: numbers that are no counts, or no such split.
     """
     where = "procedural_sources"
     require_int(where, "count", count, 0)
     require_int(where, "start", start, 0)
-    require_int(where, "seed", seed, 0)
-    return [ProceduralSource(i, seed) for i in range(start, start + count)]
+    drawn = ProceduralDataset(start + count, seed=seed, split=split)
+    return [ProceduralSource(drawn.index(i), seed) for i in range(start, start + count)]
 
 
 def find_sources(sources: Sources, *, up: UpAxis | None = None) -> list[AssetSource]:

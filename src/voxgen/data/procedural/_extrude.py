@@ -13,7 +13,8 @@ from ._part import Part, join, outline_rows
 def extrude(outline: Sequence[tuple[float, float]] | np.ndarray, depth: float, *, hole: np.ndarray | None = None) -> Part:
     """A prism over an outline (n, 2) in x and y, counter-clockwise, of this depth along z about the origin; closed.
 
-    The outline must be seen whole from the mean of its points. A hole is (n, 2), counter-clockwise too; its points pair up with those of the outline.
+    The outline must be seen whole from the mean of its points. A hole is (n, 2), counter-clockwise too; its points pair up with
+    those of the outline.
     """
     points = np.asarray(outline, dtype=np.float64)
     parts = [_wall(points, depth), *([] if hole is None else [_wall(hole[::-1], depth)])]
