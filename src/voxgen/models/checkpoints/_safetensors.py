@@ -63,20 +63,36 @@ def write_safetensors(
         DtypeError: a dtype that the format does not know.   DeviceError: a tensor on the meta device.
         OSError: as `atomic_write`.
     """
+    require_values(tensors)
+    with atomic_write(path, overwrite=overwrite) as file:
+        write_tensors(file, tensors, metadata, convert=convert)
+
+
+def require_values(tensors: Mapping[str, Tensor]) -> None:
+    """Raise DeviceError if a tensor lies on the meta device."""
     absent = [name for name, tensor in tensors.items() if tensor.is_meta]
     if absent:
         raise DeviceError(
             f"write_safetensors: {len(absent)} tensors lie on the meta device and have no values, the first is {absent[0]}. "
             f"Load or initialise the module first."
         )
+
+
+def write_tensors(
+    file: IO[bytes],
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    convert: Callable[[str, Tensor], Tensor] | None = None,
+) -> None:
+    """The content of a .safetensors file into one that is open; arguments and errors as `write_safetensors`."""
     shown = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     if convert is not None:
         shown = {name: convert(name, tensor) for name, tensor in shown.items()}
     header, order = file_header(shown, metadata)
-    with atomic_write(path, overwrite=overwrite) as file:
-        file.write(header)
-        for name in order:
-            _write(file, tensors[name] if convert is None else convert(name, tensors[name]))
+    file.write(header)
+    for name in order:
+        _write(file, tensors[name] if convert is None else convert(name, tensors[name]))
 
 
 def _write(file: IO[bytes], tensor: Tensor) -> None:
