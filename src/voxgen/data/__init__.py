@@ -4,6 +4,7 @@ from ._batches import collate as collate
 from ._batches import occupancy as occupancy
 from ._dataset import ShardDataset as ShardDataset
 from ._fields import KINDS as KINDS
+from ._latents import LatentStage as LatentStage
 from ._manifest import Manifest as Manifest
 from ._prepare import prepare as prepare
 from ._sources import AssetInput as AssetInput
@@ -36,6 +37,7 @@ __all__ = [
     "ConditionImages",
     "FileSource",
     "ImagesStage",
+    "LatentStage",
     "Manifest",
     "OVoxelStage",
     "PointsStage",

@@ -13,6 +13,7 @@ from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.checks import describe, require_int
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
 from voxgen.layers import DiagonalGaussian
+from voxgen.models.structure import DensePosterior
 from voxgen.representations import OVoxel, SparseSDF
 
 
@@ -41,6 +42,8 @@ def _joined(values: list[Any]) -> Any:
         return torch.stack(values)
     if isinstance(first, DiagonalGaussian):
         return DiagonalGaussian(SparseTensor.batched([v.mean for v in values]), torch.cat([v.logvar for v in values]))
+    if isinstance(first, DensePosterior):
+        return DensePosterior(torch.cat([v.mean for v in values]), torch.cat([v.logvar for v in values]))
     return type(first).batched(values) if hasattr(type(first), "batched") else tuple(values)
 
 

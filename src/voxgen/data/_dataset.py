@@ -21,9 +21,10 @@ from voxgen.core.checks import describe, require_int
 from voxgen.core.errors import DtypeError, FileFormatError, FileWarning, RangeError
 from voxgen.models import LatentNormalization
 
+from ._digest import file_digest
 from ._fields import unpack
 from ._manifest import Plan
-from ._shards import Shard, file_digest, tensor_path
+from ._shards import Shard, tensor_path
 from ._statistics import Moments
 
 OPEN_SHARDS = 64

@@ -14,6 +14,7 @@ from voxgen.core.checks import describe
 from voxgen.core.coords import check_coords
 from voxgen.core.errors import DtypeError, FileFormatError, RangeError, ShapeError
 from voxgen.layers import DiagonalGaussian
+from voxgen.models.structure import DensePosterior
 from voxgen.representations import OrientedPoints, OVoxel, SparseSDF
 from voxgen.representations.ovoxel._metadata import Volume, volume_from_json, volume_to_json
 from voxgen.representations.ovoxel._quantize import (
@@ -173,12 +174,12 @@ def _unpack_sparse(where: str, packed: Packed) -> SparseTensor:
     return SparseTensor(_grid(where, packed)[0], packed.tensors["feats"])
 
 
-def _pack_gaussian(item: DiagonalGaussian) -> Packed:
+def _pack_posterior(item: DiagonalGaussian) -> Packed:
     packed = _pack_sparse(item.mean)
     return Packed({**packed.tensors, "logvar": item.logvar}, packed.facts, packed.size)
 
 
-def _unpack_gaussian(where: str, packed: Packed) -> DiagonalGaussian:
+def _unpack_posterior(where: str, packed: Packed) -> DiagonalGaussian:
     return DiagonalGaussian(_unpack_sparse(where, packed), packed.tensors["logvar"])
 
 
@@ -190,6 +191,17 @@ def _pack_dense(item: Tensor) -> Packed:
 
 def _unpack_dense(where: str, packed: Packed) -> Tensor:
     return packed.tensors["values"]
+
+
+def _pack_dense_posterior(item: DensePosterior) -> Packed:
+    if len(item.mean) != 1:
+        raise RangeError(f"a shard holds single objects; got a batch of {len(item.mean)}.")
+    packed = _pack_dense(item.mean[0])
+    return Packed({**packed.tensors, "logvar": item.logvar[0]}, {}, packed.size)
+
+
+def _unpack_dense_posterior(where: str, packed: Packed) -> DensePosterior:
+    return DensePosterior(packed.tensors["values"][None], packed.tensors["logvar"][None])
 
 
 def _pack_images(item: Any) -> Packed:
@@ -211,13 +223,14 @@ def _unpack_images(where: str, packed: Packed) -> Any:
 
 KINDS: Mapping[str, Kind[Any]] = {
     "dense": Kind(_pack_dense, _unpack_dense),
-    "gaussian": Kind(_pack_gaussian, _unpack_gaussian),
+    "dense/posterior": Kind(_pack_dense_posterior, _unpack_dense_posterior),
     "images": Kind(_pack_images, _unpack_images),
     "ovoxel": Kind(lambda item: _pack_ovoxel(item, exact=True), _unpack_ovoxel),
     "ovoxel/bytes": Kind(lambda item: _pack_ovoxel(item, exact=False), _unpack_ovoxel),
     "points": Kind(_pack_points, _unpack_points),
     "sdf": Kind(_pack_sdf, _unpack_sdf),
     "sparse": Kind(_pack_sparse, _unpack_sparse),
+    "sparse/posterior": Kind(_pack_posterior, _unpack_posterior),
 }
-"""What a field may hold: (c, x, y, z) tensors, `DiagonalGaussian`, `ConditionImages`, `OVoxel` (exact, or rounded to bytes as in .vxz
-files), `OrientedPoints`, `SparseSDF`, `SparseTensor`."""
+"""What a field may hold: (c, x, y, z) tensors, `DensePosterior`, `ConditionImages`, `OVoxel` (exact, or rounded to bytes as in .vxz
+files), `OrientedPoints`, `SparseSDF`, `SparseTensor`, `DiagonalGaussian`."""

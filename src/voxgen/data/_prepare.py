@@ -93,7 +93,7 @@ def prepare(
         state = Progress(root, plan, fields, retry=retry)
         count = state.finish_shards()
         jobs = list(state.unfinished())
-        with tqdm(total=len(jobs), desc=f"prepare {', '.join(fields)}", unit="asset", disable=not progress) as bar:
+        with tqdm(total=len(jobs), desc="prepare", unit="asset", disable=not progress) as bar:
             for outcome in run(stages, _jobs(where, stages, state, ordered, jobs)):
                 count += state.add(outcome)
                 bar.update()

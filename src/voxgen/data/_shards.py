@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from voxgen.core.atomic import atomic_write
 from voxgen.core.errors import FileFormatError
 
+from ._digest import file_digest, tensors_digest
 from ._fields import Packed
 
 FORMAT = "voxgen-shard"
@@ -69,14 +68,8 @@ class Entry:
 
 
 def digest(packed: Packed) -> str:
-    """sha256 over the facts and, in order of their names, the tensors."""
-    total = hashlib.sha256(_text(packed.facts))
-    for name in sorted(packed.tensors):
-        tensor = packed.tensors[name]
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        if tensor.numel():
-            total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
+    """sha256 over the facts and the tensors."""
+    return tensors_digest(_text(packed.facts), packed.tensors)
 
 
 def write_part(path: Path, kind: str, entry: Entry, packed: Packed | None) -> None:
@@ -189,14 +182,6 @@ class Shard:
                 f"on disk or in transfer. {REMEDY}"
             )
         return packed
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        total = hashlib.sha256()
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
 
 
 def _open(where: str, path: Path, remedy: str) -> tuple[Any, dict[str, str]]:

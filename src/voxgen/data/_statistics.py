@@ -11,6 +11,7 @@ from voxgen.core.checks import describe
 from voxgen.core.errors import RangeError, ShapeError
 from voxgen.layers import DiagonalGaussian
 from voxgen.models import LatentNormalization
+from voxgen.models.structure import DensePosterior
 
 
 class Moments:
@@ -26,6 +27,8 @@ class Moments:
         inner: Tensor | float = 0.0
         if isinstance(record, DiagonalGaussian):
             rows, inner = record.mean.feats, record.logvar.double().exp().sum(0)
+        elif isinstance(record, DensePosterior):
+            rows, inner = record.mean[0].flatten(1).T, record.logvar.double().exp().sum((0, 2, 3, 4))
         elif isinstance(record, SparseTensor):
             rows = record.feats
         elif isinstance(record, Tensor) and record.ndim == 4:
