@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import CheckpointError, DtypeError, FileFormatError, RangeError, ShapeError
 from voxgen.layers import GaussianHead
 from voxgen.losses import kl_divergence
-from voxgen.models import SLatEncoder, SLatGaussianDecoder, SLatMeshDecoder, build
+from voxgen.models import SLatEncoder, SLatGaussianDecoder, SLatMeshDecoder, build, load_pretrained, save_pretrained
 from voxgen.models.checkpoints import load_trellis, read_trellis, to_trellis
 from voxgen.models.slat import SLatConfig
 from voxgen.models.structure import StructureDecoder, StructureEncoder
@@ -346,6 +346,17 @@ def test_descriptions_make_equal_networks() -> None:
     again = SLatGaussianDecoder.from_description(decoder.description())
     assert again.config == config
     assert again.activation == decoder.activation
+
+
+@pytest.mark.parametrize("name", ["slat-encoder", "gaussian-decoder", "mesh-decoder"])
+def test_own_files(name: str, tmp_path: Path) -> None:
+    module = small(name)
+    save_pretrained(module, tmp_path / "network.safetensors")
+    again = load_pretrained(tmp_path / "network.safetensors")
+    assert isinstance(again, type(module))
+    assert cast(Any, again).description() == module.description()
+    for key, value in module.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
 
 
 BAD: list[tuple[Any, type[Exception], str]] = [

@@ -43,6 +43,7 @@ MODELS: dict[str, str] = {
     "trellis2/structure-decoder": "voxgen.models.structure._trellis:decoder",
     "trellis2/structure-encoder": "voxgen.models.structure._trellis:encoder",
     "trellis2/structure-flow": "voxgen.models.latent_flow._released:structure_flow",
+    "voxgen/focusing-flow-small": "voxgen.models.latent_flow._released:small_focusing_flow",
     "voxgen/image-encoder-small": "voxgen.models.image_condition.small:small",
     "voxgen/latent-flow-small": "voxgen.models.latent_flow._released:small",
     "triposf/vae": "voxgen.models.sparse_flex_vae._released:vae",
@@ -52,6 +53,7 @@ MODELS: dict[str, str] = {
     "voxgen/ss-dit-small": "voxgen.models.direct3d_s2._released:small_dit",
     "voxgen/structure-flow-small": "voxgen.models.structure._small:flow",
     "voxgen/structure-vae-small": "voxgen.models.structure._small:vae",
+    "voxgen/texture-flow-small": "voxgen.models.latent_flow._released:small_texture_flow",
     "voxgen/texture-vae-small": "voxgen.models.texture_vae._small:small",
     "voxgen/material-vae-small": "voxgen.models.sc_vae._released:small_material_vae",
 }

@@ -1,4 +1,4 @@
-"""The flows of TRELLIS.2, the latent flow of TRELLIS, and a small one of our own. Fields have the published names."""
+"""The flows of TRELLIS.2, the latent flow of TRELLIS, and small ones of our own. Fields have the published names."""
 
 from __future__ import annotations
 
@@ -97,27 +97,30 @@ small = Recipe(
         "dtype": "float32",
     },
 )
-trellis_latent_flow = Recipe(
-    _patched,
-    {
-        "resolution": 64,
-        "in_channels": 8,
-        "out_channels": 8,
-        "model_channels": 1024,
-        "cond_channels": 1024,
-        "num_blocks": 24,
-        "num_heads": 16,
-        "mlp_ratio": 4.0,
-        "patch_size": 2,
-        "num_io_res_blocks": 2,
-        "io_block_channels": (128,),
-        "use_skip_connection": True,
-        "pe_mode": "ape",
-        "share_mod": False,
-        "qk_rms_norm": True,
-        "qk_rms_norm_cross": False,
-        "use_fp16": None,
-        "torso_dtype": None,
-        "use_checkpoint": False,
-    },
+_PATCHED: Mapping[str, Any] = {
+    "resolution": 64,
+    "in_channels": 8,
+    "out_channels": 8,
+    "model_channels": 1024,
+    "cond_channels": 1024,
+    "num_blocks": 24,
+    "num_heads": 16,
+    "mlp_ratio": 4.0,
+    "patch_size": 2,
+    "num_io_res_blocks": 2,
+    "io_block_channels": (128,),
+    "use_skip_connection": True,
+    "pe_mode": "ape",
+    "share_mod": False,
+    "qk_rms_norm": True,
+    "qk_rms_norm_cross": False,
+    "use_fp16": None,
+    "torso_dtype": None,
+    "use_checkpoint": False,
+}
+_SMALL_WIDTHS: Mapping[str, Any] = {"in_channels": 8, "out_channels": 8, "model_channels": 128, "cond_channels": 128, "num_heads": 4}
+trellis_latent_flow = Recipe(_patched, _PATCHED)
+small_focusing_flow = Recipe(_flow, {**_LATENT, **_SMALL_WIDTHS, "resolution": 16, "num_blocks": 6, "mlp_ratio": 4.0, "dtype": "float32"})
+small_texture_flow = Recipe(
+    _patched, {**_PATCHED, **_SMALL_WIDTHS, "resolution": 32, "num_blocks": 6, "io_block_channels": (32,), "torso_dtype": "float32"}
 )

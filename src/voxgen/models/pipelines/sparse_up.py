@@ -9,7 +9,7 @@ import torch
 
 from voxgen.attention import Context
 from voxgen.core import SparseTensor, TriMesh, VoxelGrid
-from voxgen.core.checks import describe
+from voxgen.core.checks import describe, require_int
 from voxgen.core.errors import DtypeError, RangeError, ShapeError
 from voxgen.layers._anchoring_upsampler import MaskSource
 from voxgen.models.image_condition import Picture
@@ -154,7 +154,7 @@ class SparseUpPipeline(TwoStagePipeline):
         """
         where = "SparseUpPipeline.texture_mesh"
         meshes = [mesh] if isinstance(mesh, TriMesh) else list(mesh)
-        structures = self.mesh_structures(meshes, samples)
+        structures = self.mesh_structures(meshes, require_int(where, "samples", samples, 1))
         tokens = stage_conditions(
             where,
             STAGES[1:],

@@ -108,11 +108,23 @@ class SLatMeshDecoder(SLatTorso):
         super().__init__(config)
         levels = (config.model_channels, *widths)
         self.widths = tuple(widths)
+        self.num_groups = num_groups
         self.upsample = nn.ModuleList(
             NearestUpsample(a, b, norm="group", num_groups=num_groups, checkpoint=config.use_checkpoint) for a, b in pairwise(levels)
         )
         self.out_layer = nn.Linear(levels[-1], config.out_channels)
         self.finish(self.out_layer, self.upsample)
+
+    def description(self) -> dict[str, Any]:
+        """Configuration and levels in plain values."""
+        return {**super().description(), "widths": list(self.widths), "num_groups": self.num_groups}
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> SLatMeshDecoder:
+        """The inverse of `description`, with fresh weights."""
+        fields = dict(values)
+        widths, groups = fields.pop("widths"), fields.pop("num_groups")
+        return cls(SLatConfig(**fields), widths, num_groups=groups)
 
     def forward(self, z: SparseTensor) -> SparseTensor:
         """Latents (n cells, in_channels), not normalised → raw numbers (8^levels · n, out_channels) of the finest level's cubes."""
