@@ -18,6 +18,7 @@ from voxgen.core.errors import EmptyResultWarning, RangeError, ShapeError
 from voxgen.core.frame import UpAxis
 from voxgen.flow import Sampler, noise_like
 from voxgen.flow.path import Velocity
+from voxgen.flow.samplers import Callback
 from voxgen.models.latent_flow import LatentFlow, PatchedLatentFlow
 from voxgen.models.sc_vae import LatentNormalization
 from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE, occupied_cells
@@ -43,6 +44,7 @@ def sample_structure(
     up: UpAxis = "y",
     generator: Generators = None,
     progress: bool = False,
+    callback: Callback | None = None,
 ) -> VoxelGrid:
     """Occupied cells of the unit cube: noise → latent → occupancy → the cells of a coarser grid that hold an occupied one.
 
@@ -57,6 +59,7 @@ def sample_structure(
         threshold: probability from which a cell is occupied.
         up: of the result's frame.
         generator, progress: of the noise, and whether to show a bar.
+        callback: see `Sampler.__call__`.
     Raises:
         RangeError: a side that does not divide.   ShapeError: noise of another number of objects, or of another shape.
     """
@@ -72,7 +75,7 @@ def sample_structure(
         start = noise_like(like, generator)
     elif len(start) != samples:
         raise ShapeError(f"{where}: noise must have one latent for each of the condition's {samples} objects; got {len(start)}.")
-    latent = sampler(flow, start, condition, unconditional(condition), progress=progress)
+    latent = sampler(flow, start, condition, unconditional(condition), progress=progress, callback=callback)
     decode = decoder.decode if isinstance(decoder, StructureVAE) else decoder
     occupied = occupied_cells(decode(latent), threshold)
     grid = Structure.of_children(occupied, factor).parents if factor > 1 else occupied
@@ -92,6 +95,7 @@ def sample_latent(
     noise: SparseTensor | None = None,
     generator: Generators = None,
     progress: bool = False,
+    callback: Callback | None = None,
 ) -> SparseTensor:
     """A latent on given cells, as its decoder reads it.
 
@@ -105,6 +109,7 @@ def sample_latent(
         velocity: what the sampler calls in place of the flow, for further inputs.
         noise: the start, on the cells of the grid; None draws it.
         generator, progress: of the noise, and whether to show a bar.
+        callback: see `Sampler.__call__`.
     Raises:
         ShapeError: noise on other cells or of another width; a condition of another number of objects.
     """
@@ -115,7 +120,7 @@ def sample_latent(
         noise = noise_like(SparseTensor(grid, torch.empty(len(grid), width, device=grid.device)), generator)
     elif noise.channels != width or not noise.grid.same_cells(grid):
         raise ShapeError(f"{where}: noise must have {width} channels on the cells of {grid!r}; got {noise!r}.")
-    latent = sampler(velocity or flow, noise, condition, unconditional(condition), progress=progress)
+    latent = sampler(velocity or flow, noise, condition, unconditional(condition), progress=progress, callback=callback)
     return latent if normalization is None else normalization.denormalize(latent)
 
 
