@@ -145,8 +145,8 @@ Axes = tuple[int, int, int]
 class VolumeDataset(Dataset[V], Generic[V]):
     """Volumes from files, each with its axes exchanged as the item says: six shapes from one, without a new conversion."""
 
-    def __init__(self, paths: list[Path], kind: Kind[V]) -> None:
-        self.paths, self.kind = paths, kind
+    def __init__(self, paths: list[Path], kind: Kind[V], names: list[str] | None = None) -> None:
+        self.paths, self.kind, self.names = paths, kind, names
         self.sizes = [len(kind.load(path)) for path in paths]
 
     def __len__(self) -> int:

@@ -30,6 +30,7 @@ class Data(Protocol[S]):
 
     Attributes:
         sizes: of each sample, in the unit of the budget.
+    It may have `names` of the samples, which messages then give in the place of their numbers.
     """
 
     @property
@@ -49,10 +50,10 @@ class Data(Protocol[S]):
 
 @dataclass(frozen=True)
 class Prepared(Generic[S]):
-    """What a run works on: samples to train on, and held-out samples in whatever form the task measures them."""
+    """What a run works on: samples to train on, and held-out samples in whatever form the task measures them; they have a length."""
 
     training: Data[S]
-    held_out: Sequence[Any]
+    held_out: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +112,11 @@ class Task(ABC):
         return module
 
     @abstractmethod
-    def glance(self, run: Run, held_out: Sequence[Any]) -> tuple[Tensor, dict[str, float]]:
+    def glance(self, run: Run, held_out: Any) -> tuple[Tensor, dict[str, float]]:
         """What the averaged weights make of held-out samples, on the way: a picture (h, w, 3), and numbers."""
 
     @abstractmethod
-    def finish(self, run: Run, held_out: Sequence[Any]) -> dict[str, float]:
+    def finish(self, run: Run, held_out: Any) -> dict[str, float]:
         """Write the averaged weights, measure them, show it. Returns the summary."""
 
     def chosen(self, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class VAETask(Task):
         folder = arguments.out / self.kind.name.lower().replace("-", "")
         data = prepare(sources, self.kind, arguments.resolution, folder, show=show)
         held_out = prepare(measured, self.kind, arguments.resolution, folder, show=show)
-        return Prepared(VolumeDataset([path for _, path in data], self.kind), held_out)
+        return Prepared(VolumeDataset([path for _, path in data], self.kind, [source.name for source, _ in data]), held_out)
 
     def build(self, arguments: argparse.Namespace, prepared: Prepared[Any]) -> nn.Module:
         module = self.training(self.chosen(arguments))

@@ -21,7 +21,7 @@ pytest.importorskip("accelerate", reason="the example needs voxgen[train]")
 pytest.importorskip("tensorboard", reason="the example needs voxgen[train]")
 
 from train_sc_vae import TASK, exchange_axes  # noqa: E402
-from training import batches, data, shapes, state  # noqa: E402
+from training import average, batches, data, shapes, state  # noqa: E402
 
 from voxgen.core import Frame  # noqa: E402
 from voxgen.io import save_mesh  # noqa: E402
@@ -128,17 +128,17 @@ def test_gradients_are_clipped_to_a_percentile_of_their_past() -> None:
 def test_the_average_follows_quickly_first_and_slowly_later() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    average = state.moving_average(model, 0.9)
-    average.update_parameters(model)
+    averaged = average.moving_average(model, 0.9)
+    averaged.update_parameters(model)
     nn.init.ones_(model.weight)
     expected = 0.0
     for n in range(1, 300):
         decay = min(0.9, (1 + n) / (10 + n))
         expected = decay * expected + 1 - decay
-        average.update_parameters(model)
+        averaged.update_parameters(model)
         if n in (1, 5, 50):
-            assert float(average.module.weight.detach()) == pytest.approx(expected, rel=1e-5)
-    assert float(average.module.weight.detach()) == pytest.approx(1, abs=1e-6)
+            assert float(averaged.module.weight.detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(averaged.module.weight.detach()) == pytest.approx(1, abs=1e-6)
 
 
 KILLED_BETWEEN_CHECKPOINTS = """
