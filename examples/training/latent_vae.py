@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch.utils.data import Dataset
 
 from voxgen.core import TriMesh
+from voxgen.data import AssetInput, ProceduralSource, ShardDataset
 from voxgen.representations import OVoxel
 
 from .data import Axes, Kind, Volume
 from .run import Run
 from .task import Prepared
 from .vae import Shapes, VAETask
-
-if TYPE_CHECKING:
-    from voxgen.data import ShardDataset
 
 V = TypeVar("V", bound=Volume)
 ORDERS: dict[str, tuple[Axes, ...]] = {
@@ -81,12 +80,16 @@ class FromShards(Generic[V]):
     read: Callable[[OVoxel], V]
 
     def __call__(self, index: int) -> V:
-        return self.read(self.data[index][self.field])
+        return self.read(self.data.read(index, self.field))
 
 
 @dataclass(frozen=True)
 class ShardSource:
-    """A held-out asset of a prepared folder. What it is compared with is the surface of its own O-Voxel."""
+    """A held-out asset of a prepared folder. It is compared with its mesh where a recipe makes that again, else with its O-Voxel's surface.
+
+    Attributes:
+        name: of the asset, as the folder knows it.   ovoxel: of it.
+    """
 
     name: str
     ovoxel: OVoxel
@@ -95,7 +98,8 @@ class ShardSource:
     def mesh(self, fill: float = 1.0) -> TriMesh:
         """Whoever prepared the folder has settled how much of the cube the shape fills."""
         del fill
-        return self.ovoxel.to_mesh()
+        made = re.fullmatch(r"procedural-(\d+)-(\d+)", self.name)
+        return AssetInput(ProceduralSource(int(made[2]), int(made[1]))).mesh if made else self.ovoxel.to_mesh()
 
 
 def is_prepared(folder: Path | None) -> bool:
@@ -107,7 +111,7 @@ def is_prepared(folder: Path | None) -> bool:
 class LatentVAETask(VAETask):
     """An autoencoder that a generator builds on.
 
-    Its --data may be a folder of `voxgen prepare --ovoxel`, whose last --held-out assets are measured on. Before the network is
+    Its --data may be a folder of `voxgen prepare --ovoxel`; which of its assets are held out follows from their names. Before a network is
     written, mean and standard deviation of the latents of training shapes are put into it, which generators work with.
 
     Attributes:
@@ -137,21 +141,19 @@ class LatentVAETask(VAETask):
         return Prepared(SeenVolumes(FromFiles(training.paths, self.kind.load), training.sizes, self.kind, orders), found.held_out)
 
     def _prepared(self, arguments: argparse.Namespace, orders: Sequence[Axes]) -> Prepared[Any]:
-        """The last assets of a folder are held out, and written where those of meshes would be."""
-        from voxgen.data import ShardDataset
-
-        data = ShardDataset(arguments.data, fields=[arguments.field])
-        held_out = min(arguments.held_out, len(data) // 2)
-        read = FromShards(data, arguments.field, self.read)
+        """The O-Voxels of held-out assets are written where those of meshes would be."""
+        field = arguments.field
+        data = ShardDataset(arguments.data, [field], check=False)
+        seen, unseen = data.split(min(arguments.held_out, len(data) // 2))
         folder = arguments.out / self.kind.name.lower().replace("-", "")
         folder.mkdir(parents=True, exist_ok=True)
         measured = []
-        for index in range(len(data) - held_out, len(data)):
-            path = folder / f"held-out-{index}.npz"
-            self.kind.save(read(index), path)
-            measured.append((ShardSource(data.names[index], data[index][arguments.field]), path))
-        sizes = self.sizes(data.sizes(arguments.field)[: len(data) - held_out].tolist())
-        return Prepared(SeenVolumes(read, sizes, self.kind, orders), measured)
+        for index, name in enumerate(unseen.names):
+            ovoxel = unseen.read(index, field)
+            self.kind.save(self.read(ovoxel), path := folder / f"{name.replace('/', '-')}.npz")
+            measured.append((ShardSource(name, ovoxel), path))
+        sizes = self.sizes(seen.sizes(field).tolist())
+        return Prepared(SeenVolumes(FromShards(seen, field, self.read), sizes, self.kind, orders), measured)
 
     def finish(self, run: Run, held_out: Shapes) -> dict[str, float]:
         volumes: Any = run.prepared.training
