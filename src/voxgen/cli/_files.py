@@ -37,7 +37,7 @@ def load_as_mesh(path: Path, up: str | None = None) -> TriMesh:
     return item if isinstance(item, TriMesh) else item.to_mesh()
 
 
-def add_up(parser: argparse.ArgumentParser) -> None:
+def add_up(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--up", choices=("y", "z"), help="which axis points up in formats that do not say (default: y)")
 
 

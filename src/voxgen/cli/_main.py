@@ -9,7 +9,7 @@ import warnings
 from voxgen import __version__
 from voxgen.core.errors import VoxgenError, VoxgenWarning
 
-from . import _checkpoints, _compare, _convert, _info, _render, _view
+from . import _checkpoints, _compare, _convert, _info, _prepare, _render, _view
 
 EPILOG = """examples:
   voxgen info asset.glb                               what is in a mesh or O-Voxel file
@@ -19,6 +19,7 @@ EPILOG = """examples:
   voxgen view asset.glb asset.vxz                     both in the browser
   voxgen compare asset.glb back.glb                   distances between two surfaces
   voxgen checkpoints inspect model.ckpt               which network a file of weights holds
+  voxgen prepare assets/ prepared/ --ovoxel 64        training data of a folder of assets
 
 exit codes: 0 done, 1 stopped by a signal, 2 bad arguments or input"""
 
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"voxgen {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (_convert, _info, _render, _compare, _view, _checkpoints):
+    for module in (_convert, _info, _render, _compare, _view, _checkpoints, _prepare):
         module.add_parser(commands)
     return parser
 

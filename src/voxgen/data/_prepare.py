@@ -19,7 +19,7 @@ from voxgen.core.frame import UpAxis
 
 from ._engines import Engine, choose_engine
 from ._fields import kind_named
-from ._manifest import Manifest, Plan, merged_plan, summarize
+from ._manifest import ASSETS, MANIFEST, Manifest, Plan, merged_plan, summarize
 from ._progress import Progress
 from ._sources import AssetSource, Sources, find_sources
 from ._stages import Stage
@@ -81,12 +81,8 @@ def prepare(
     if timeout is not None and not (isinstance(timeout, int | float) and math.isfinite(timeout) and timeout > 0):
         raise RangeError(f"{where}: timeout must be a number of seconds above 0; got {describe(timeout)}.")
     run = choose_engine(where, engine, workers, timeout)
-    found = find_sources(sources, up=up)
-    fields = _fields_of(where, stages)
-    names = tuple(source.name for source in found)
     root, began = Path(folder), time.monotonic()
-    plan, ordered = merged_plan(root, Plan(assets_per_shard, fields, names), found)
-    _require_needs(where, stages, plan)
+    plan, ordered, fields = planned(root, find_sources(sources, up=up), stages, assets_per_shard)
     root.mkdir(parents=True, exist_ok=True)
     with _alone(where, root), _going_on_is_possible(root):
         plan.write(root, ordered)
@@ -99,6 +95,31 @@ def prepare(
                 bar.update()
                 bar.set_postfix(rejected=state.rejected, shards=count, refresh=False)
     return summarize(root, plan, len(jobs), time.monotonic() - began)
+
+
+def planned(
+    folder: Path, sources: Sequence[AssetSource], stages: Sequence[Stage], assets_per_shard: int
+) -> tuple[Plan, list[AssetSource], tuple[str, ...]]:
+    """What `prepare` would make, without any writing: the plan of the folder, the sources in its order, and the fields of the stages.
+
+    Raises:
+        RangeError, DtypeError, FileFormatError: as `prepare`.
+    """
+    where = "prepare"
+    _require_folder(where, folder)
+    fields = _fields_of(where, stages)
+    plan, ordered = merged_plan(folder, Plan(assets_per_shard, fields, tuple(source.name for source in sources)), sources)
+    _require_needs(where, stages, plan)
+    return plan, ordered, tuple(fields)
+
+
+def _require_folder(where: str, folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise RangeError(f"{where}: {folder} is a file; the results need a folder.")
+    if folder.is_dir() and not (folder / MANIFEST).exists():
+        other = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".") and p.name != ASSETS)
+        if other:
+            raise RangeError(f"{where}: {folder} is no prepared folder and holds other things, such as {other[0]!r}. Choose a new one.")
 
 
 def _fields_of(where: str, stages: Sequence[Stage]) -> dict[str, dict[str, object]]:
