@@ -138,17 +138,17 @@ def test_generate_in_one_go_is_the_stages(golden: Golden) -> None:
         {**pipeline.samplers},
     )
     tokens = {64: conditions[512], 128: conditions[1024]}
-    made = small.generate(tokens, resolution=64, cascade=False, material=False, generator=torch.Generator().manual_seed(3))
+    made = small.generate(conditions=tokens, resolution=64, cascade=False, material=False, generator=torch.Generator().manual_seed(3))
     assert made.material_latent is None
     assert made.structure.resolution == (4, 4, 4)
     assert made.ovoxel.resolution == (64, 64, 64)
-    again = small.generate(tokens, resolution=64, cascade=False, material=False, generator=torch.Generator().manual_seed(3))
+    again = small.generate(conditions=tokens, resolution=64, cascade=False, material=False, generator=torch.Generator().manual_seed(3))
     assert torch.equal(again.ovoxel.dual_vertices, made.ovoxel.dual_vertices)
     chance = torch.Generator().manual_seed(3)
     structure = small.sample_structure(tokens[64], generator=chance)
     latent = small.sample_shape(structure, 64, tokens[64], generator=chance)
     assert torch.equal(latent.feats, made.shape_latent.feats)
-    other = small.generate(tokens, resolution=64, cascade=False, generator=torch.Generator().manual_seed(4), material=False)
+    other = small.generate(conditions=tokens, resolution=64, cascade=False, generator=torch.Generator().manual_seed(4), material=False)
     assert not torch.equal(other.structure.coords, made.structure.coords)
 
 
@@ -191,7 +191,7 @@ def test_no_occupied_cell_gives_an_empty_asset_and_a_warning(golden: Golden) -> 
         samplers=pipeline.samplers,
     )
     with pytest.warns(EmptyResultWarning, match="no cell of the structure"):
-        made = nothing.generate({64: golden.normal("cond_512")}, resolution=64)
+        made = nothing.generate(conditions={64: golden.normal("cond_512")}, resolution=64)
     assert len(made.ovoxel) == 0
     assert made.ovoxel.to_mesh().num_faces == 0
 
@@ -200,9 +200,9 @@ def test_bad_input(golden: Golden) -> None:
     pipeline = golden.pipeline
     condition = golden.normal("cond_512")
     with pytest.raises(RangeError, match="conditions must have tokens for 1024"):
-        pipeline.generate({512: condition}, resolution=1024)
+        pipeline.generate(conditions={512: condition}, resolution=1024)
     with pytest.raises(RangeError, match="without a cascade"):
-        pipeline.generate({512: condition, 1024: condition}, resolution=1536, cascade=False)
+        pipeline.generate(conditions={512: condition, 1024: condition}, resolution=1536, cascade=False)
     with pytest.raises(RangeError, match="side must divide"):
         pipeline.sample_structure(condition, side=5)
     grid = VoxelGrid.build(golden.arrays["coords"], resolution=32)[0]

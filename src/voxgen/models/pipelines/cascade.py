@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voxgen.core import Frame, VoxelGrid
+from voxgen.core.batching import counts_from_offsets
 from voxgen.core.errors import RangeError
 
 __all__ = ["cascade_grid"]
@@ -18,7 +19,7 @@ def cascade_grid(cells: VoxelGrid, resolution: int, factor: int, max_tokens: int
 
     Args:
         cells: predicted at the end of the first pass.
-        resolution: aim of the second pass. It is lowered by 128 while there are `max_tokens` latent cells or more, down to 1024.
+        resolution: aim of the second pass. It is lowered by 128 while any object has `max_tokens` latent cells or more, down to 1024.
         factor: output cells along a side of a latent cell.
     Returns:
         The grid of resolution / factor cells a side, and the resolution.
@@ -35,6 +36,6 @@ def cascade_grid(cells: VoxelGrid, resolution: int, factor: int, max_tokens: int
         grid, _ = VoxelGrid.build(
             coarse.unique(dim=0), resolution=side, batch_size=cells.batch_size, frame=Frame.unit(side, cells.frame.up)
         )
-        if len(grid) < max_tokens or resolution <= LOWEST:
+        if max(counts_from_offsets(grid.offsets).tolist(), default=0) < max_tokens or resolution <= LOWEST:
             return grid, resolution
         resolution = max(LOWEST, resolution - TOKEN_STEP)

@@ -161,17 +161,17 @@ def read_pipeline_folder(
     return PipelineFolder(kind, networks, settings)
 
 
-def read_manifest(where: str, folder: Path) -> dict[str, Any]:
-    """The content of pipeline.json, of voxgen's folders and of released ones alike.
+def read_manifest(where: str, folder: Path, name: str = MANIFEST) -> dict[str, Any]:
+    """The content of pipeline.json (or of another file), of voxgen's folders and of released ones alike.
 
     Raises:
         FileNotFoundError: no folder, or none with that file.   FileFormatError: not a JSON object.
     """
-    path = folder / MANIFEST
+    path = folder / name
     if not folder.is_dir():
         raise FileNotFoundError(f"{where}: there is no folder {folder}.")
     if not path.is_file():
-        raise FileNotFoundError(f"{where}: there is no {MANIFEST} in {folder}. Give the folder of a whole pipeline.")
+        raise FileNotFoundError(f"{where}: there is no {name} in {folder}. Give the folder of a whole pipeline.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

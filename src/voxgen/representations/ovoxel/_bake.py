@@ -27,11 +27,13 @@ class Atlas(NamedTuple):
     """Where each texel lies on the surface.
 
     mesh: with uv.   face: (h, w) int64, -1 outside every chart.   weights: (h, w, 3) barycentric (may leave [0, 1] in paddings).
+    source: (v,) the vertex of the mesh it was made for that each of its vertices is.
     """
 
     mesh: TriMesh
     face: Tensor
     weights: Tensor
+    source: Tensor
 
 
 def bake_materials(mesh: TriMesh, ovoxel: OVoxel, texture_size: int, unwrap: str) -> TriMesh:
@@ -47,22 +49,37 @@ def bake_materials(mesh: TriMesh, ovoxel: OVoxel, texture_size: int, unwrap: str
         RangeError: the images are too small for the grid atlas; the message says how large they must be.
         MissingDependency: "xatlas" is asked for and not installed.
     """
-    size = require_int("bake_materials", "texture_size", texture_size, 2 * MIN_SQUARE, 16384)
-    require_choice("bake_materials", "unwrap", unwrap, ("grid", "xatlas"))
-    atlas = _grid_atlas(mesh, size) if unwrap == "grid" else _chart_atlas(mesh, size)
-    volume = torch.cat(list(ovoxel.materials.values()), 1)
-    inside = atlas.face.flatten() >= 0
-    texels = volume.new_zeros(inside.numel(), volume.shape[1])
-    corners = atlas.mesh.corners()
-    for rows in inside.nonzero()[:, 0].split(CHUNK):
-        weights = atlas.weights.reshape(-1, 3)[rows]
-        points = (corners[atlas.face.flatten()[rows]] * weights[:, :, None]).sum(1)
+    atlas = make_atlas("OVoxel.to_mesh", mesh, texture_size, unwrap)
+    images = atlas_images(atlas, ovoxel, fill=unwrap == "xatlas")
+    return atlas.mesh.replace(materials=(atlas_material(images, mesh.materials[0]),), attributes={})
+
+
+def make_atlas(where: str, mesh: TriMesh, texture_size: int, unwrap: str) -> Atlas:
+    """A new atlas of square images, "grid" or "xatlas"; errors as `bake_materials`."""
+    size = require_int(where, "texture_size", texture_size, 2 * MIN_SQUARE, 16384)
+    require_choice(where, "unwrap", unwrap, ("grid", "xatlas"))
+    return _grid_atlas(mesh, size) if unwrap == "grid" else _chart_atlas(mesh, size)
+
+
+def atlas_images(atlas: Atlas, ovoxel: OVoxel, *, fill: bool) -> dict[str, Tensor]:
+    """(h, w, c) in [0, 1] of each material, sampled trilinearly at the position of each texel.
+
+    Args:
+        fill: texels outside all charts, and those with no cell of the O-Voxel around them, take the value of the nearest other.
+    """
+    volume = torch.cat([*ovoxel.materials.values(), torch.ones_like(ovoxel.dual_vertices[:, :1])], 1)
+    owner = atlas.face.flatten()
+    texels = volume.new_zeros(len(owner), volume.shape[1])
+    corners, weights = atlas.mesh.corners(), atlas.weights.reshape(-1, 3)
+    for rows in (owner >= 0).nonzero()[:, 0].split(CHUNK):
+        points = (corners[owner[rows]] * weights[rows, :, None]).sum(1)
         texels[rows] = sample_trilinear(volume, ovoxel.grid, ovoxel.frame.to_index(points))
-    if unwrap == "xatlas":
-        texels = _bleed(texels.reshape(size, size, -1), atlas.face >= 0)
-    widths = [v.shape[1] for v in ovoxel.materials.values()]
-    images = dict(zip(ovoxel.materials, texels.reshape(size, size, -1).clamp(0, 1).split(widths, 2), strict=True))
-    return atlas.mesh.replace(materials=(_material(images, mesh.materials[0]),), attributes={})
+    image = texels.reshape(*atlas.face.shape, -1)
+    known = image[..., -1] > 0.5  # a volume of ones is 1 where there is any cell
+    image = image[..., :-1]
+    if fill:
+        image = _bleed(image, known)
+    return dict(zip(ovoxel.materials, image.clamp(0, 1).split([v.shape[1] for v in ovoxel.materials.values()], 2), strict=True))
 
 
 def _grid_atlas(mesh: TriMesh, size: int) -> Atlas:
@@ -100,7 +117,7 @@ def _grid_atlas(mesh: TriMesh, size: int) -> Atlas:
     a = torch.stack((i / (side - 3) + 0 * j, j / (side - 3) + 0 * i), -1)
     b = torch.stack(((side - 1 - i) / (side - 2) + 0 * j, (side - 1 - j) / (side - 2) + 0 * i), -1)
     st = torch.where(second[..., None], b, a)
-    return Atlas(flat, owner, torch.cat((1 - st.sum(-1, keepdim=True), st), -1))
+    return Atlas(flat, owner, torch.cat((1 - st.sum(-1, keepdim=True), st), -1), mesh.faces.flatten().long())
 
 
 def _chart_atlas(mesh: TriMesh, size: int) -> Atlas:
@@ -109,8 +126,6 @@ def _chart_atlas(mesh: TriMesh, size: int) -> Atlas:
         import xatlas
     except ImportError:
         raise MissingDependency("OVoxel.to_mesh: unwrap='xatlas' needs the package xatlas: pip install 'voxgen[uv]'.") from None
-    from voxgen.ops.rasterize import rasterize
-
     atlas = xatlas.Atlas()
     atlas.add_mesh(mesh.vertices.detach().float().cpu().numpy(), mesh.faces.cpu().numpy().astype("uint32"))
     options = xatlas.PackOptions()
@@ -122,14 +137,24 @@ def _chart_atlas(mesh: TriMesh, size: int) -> Atlas:
             f"OVoxel.to_mesh: the charts of {mesh.num_faces} faces do not fit one image of {size} pixels; enlarge texture_size."
         )
     uv = torch.from_numpy(uv).to(mesh.device)
-    vertices = mesh.vertices[torch.from_numpy(source.astype("int64")).to(mesh.device)]
+    source = torch.from_numpy(source.astype("int64")).to(mesh.device)
     flat = mesh.replace(
-        vertices=vertices, faces=torch.from_numpy(faces.astype("int64")).to(mesh.device), uv=uv, normals=None, attributes={}
+        vertices=mesh.vertices[source], faces=torch.from_numpy(faces.astype("int64")).to(mesh.device), uv=uv, normals=None, attributes={}
     )
+    return uv_atlas(flat, size, source)
+
+
+def uv_atlas(mesh: TriMesh, size: int, source: Tensor) -> Atlas:
+    """The atlas that a mesh's own texture coordinates are."""
+    from voxgen.ops.rasterize import rasterize
+
+    if mesh.uv is None:
+        raise RangeError("OVoxel.bake: the mesh has no texture coordinates; pass unwrap='xatlas' or 'grid'.")
+    uv = mesh.uv.float()
     ones = torch.ones_like(uv[:, :1])
     clip = torch.cat((uv[:, :1] * 2 - 1, 1 - 2 * uv[:, 1:], 0 * ones, ones), 1)
-    raster = rasterize(clip, flat.faces, size, size)
-    return Atlas(flat, raster.face_id[0].long(), raster.barycentrics[0])
+    raster = rasterize(clip, mesh.faces, size, size)
+    return Atlas(mesh, raster.face_id[0].long(), raster.barycentrics[0], source)
 
 
 def _bleed(image: Tensor, known: Tensor) -> Tensor:
@@ -143,7 +168,7 @@ def _bleed(image: Tensor, known: Tensor) -> Tensor:
     return image[rows, columns]
 
 
-def _material(images: Mapping[str, Tensor], template: Material) -> Material:
+def atlas_material(images: Mapping[str, Tensor], template: Material) -> Material:
     def to_bytes(*planes: Tensor) -> Tensor:
         return (torch.cat(planes, 2) * 255).round().to(torch.uint8).cpu()
 

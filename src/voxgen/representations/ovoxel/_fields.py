@@ -14,8 +14,10 @@ from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.aliases import EdgeFlags
 from voxgen.core.checks import require_choice, require_same_device, require_tensor
 from voxgen.core.errors import RangeError, ShapeError
+from voxgen.core.material import linear_to_srgb
 from voxgen.representations._on_grid import OnGrid
 
+from ._bake_onto import bake as _bake
 from ._from_mesh import from_mesh as _from_mesh
 from ._storage import load as _load
 from ._storage import save as _save
@@ -53,7 +55,7 @@ class OVoxel(OnGrid):
         color_space: how base_color and emissive are stored: "srgb" (encoded, as in TRELLIS.2) or "linear".
     Raises:
         ShapeError, DtypeError, DeviceError: fields that do not fit the grid.   RangeError: an unknown material.
-    `from_mesh`, `to_mesh`, `save`, `load`, `crop`, `merge` and `resample` are each defined in the file of their concept.
+    `from_mesh`, `to_mesh`, `bake`, `save`, `load`, `crop`, `merge` and `resample` are each defined in the file of their concept.
 
     Source: TRELLIS.2 (arXiv 2512.14692), section on O-Voxel. Differences: `crossing_sign`; see `from_mesh` and `to_mesh`.
     Example:
@@ -142,6 +144,13 @@ class OVoxel(OnGrid):
         materials = {name: torch.cat([item.materials[name] for item in items]) for name in items[0].materials}
         return items[0].replace(grid=grid, materials=materials, **columns)
 
+    def with_srgb(self) -> OVoxel:
+        """With the materials that a mesh can carry, colours sRGB-encoded. Normals stay behind: a mesh has its own."""
+        materials = {name: value for name, value in self.materials.items() if name != "normal"}
+        if self.color_space == "linear":
+            materials.update({n: linear_to_srgb(materials[n]) for n in ("base_color", "emissive") if n in materials})
+        return self.replace(materials=materials, color_space="srgb")
+
     def material_tensor(self, names: Sequence[str] = DEFAULT_MATERIALS) -> SparseTensor:
         """The named materials side by side as features, in [-1, 1] (value * 2 - 1), as the material networks read them."""
         missing = [name for name in names if name not in self.materials]
@@ -150,6 +159,7 @@ class OVoxel(OnGrid):
         columns = [self.materials[n] if n == "normal" else self.materials[n] * 2 - 1 for n in names]
         return SparseTensor(self.grid, torch.cat(columns, 1))
 
+    bake = _bake
     from_mesh = staticmethod(_from_mesh)
     to_mesh = _to_mesh
     save = _save

@@ -11,7 +11,6 @@ from torch import Tensor
 from voxgen.core import Material, TriMesh
 from voxgen.core.checks import require_choice
 from voxgen.core.errors import EmptyResultWarning, RangeError
-from voxgen.core.material import linear_to_srgb
 from voxgen.ops.dual_faces import dual_faces
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def to_mesh(
     bake = materials == "texture" and bool(set(ovoxel.materials) - {"normal"})
     if bake and (ovoxel.batch_size > 1 or training):
         raise RangeError("OVoxel.to_mesh: materials='texture' takes one object at a time and no training mesh; use .sample(i).")
-    surface = _as_surface(ovoxel)
+    surface = ovoxel.with_srgb()
     result = dual_faces(
         ovoxel.grid,
         _single(ovoxel.dual_vertices),
@@ -100,14 +99,6 @@ def to_mesh(
 def _single(values: Tensor) -> Tensor:
     """Half-precision numbers in float32; others as they are."""
     return values if values.dtype == torch.float64 else values.float()
-
-
-def _as_surface(ovoxel: OVoxel) -> OVoxel:
-    """The O-Voxel with the materials a mesh can carry, colours sRGB-encoded. Normals stay behind: the mesh has its own."""
-    materials = {name: value for name, value in ovoxel.materials.items() if name != "normal"}
-    if ovoxel.color_space == "linear":
-        materials.update({n: linear_to_srgb(materials[n]) for n in ("base_color", "emissive") if n in materials})
-    return ovoxel.replace(materials=materials, color_space="srgb")
 
 
 def _neutral(ovoxel: OVoxel) -> Material:

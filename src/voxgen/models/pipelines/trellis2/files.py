@@ -1,0 +1,138 @@
+"""Trellis2Pipeline from and to folders: voxgen's own layout, and the released one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from voxgen.core.errors import FileFormatError, RangeError
+from voxgen.models.pipelines.folder import (
+    PipelineFolder,
+    normalization_from_json,
+    normalization_to_json,
+    read_manifest,
+    read_pipeline_folder,
+    sampler_from_json,
+    sampler_to_json,
+    write_pipeline_folder,
+)
+
+from .conditions import STAGES
+from .pipeline import Trellis2Pipeline
+from .release import read_release
+
+if TYPE_CHECKING:
+    from voxgen.models.pipelines.conditions import Conditioners
+
+__all__ = ["KIND", "read_pipeline", "write_pipeline"]
+
+KIND = "trellis2"
+_ONE = ("structure_flow", "structure_decoder", "shape_decoder", "material_decoder", "shape_encoder")
+
+
+def read_pipeline(
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    image_encoder: Conditioners = None,
+    low_memory: bool = False,
+    structure_decoder: str | os.PathLike[str] | None = None,
+    texturing: bool = True,
+    verify: bool = True,
+) -> Trellis2Pipeline:
+    """A pipeline from a folder, its networks in evaluation mode.
+
+    Args:
+        path: the folder, with pipeline.json: written by `write_pipeline`, or a copy of microsoft/TRELLIS.2-4B.
+        device: where the networks are; with low_memory where they go while they are used. None is the CPU.
+        dtype: of the matrices and convolutions inside the blocks, in place of what the files say: torch.float32 on a CPU.
+        image_encoder: in place of the folder's. The release has none of its own: pass `DINOv3Encoder(folder)`, or use tokens.
+        low_memory: keep the networks on the CPU, and move each to `device` while it is used.
+        structure_decoder, texturing: for the release, see `read_release`.
+        verify: compare checksums, for folders of voxgen's.
+    Raises:
+        FileNotFoundError: no such folder or file.   FileFormatError: a folder of something else, or a damaged file.   CheckpointError:
+        weights that do not fit.   RangeError: low_memory without a device.
+    """
+    where = "Trellis2Pipeline.from_folder"
+    folder = Path(os.fspath(path))
+    if low_memory and device is None:
+        raise RangeError(f"{where}: low_memory needs a device, to which networks are moved while they are used.")
+    home = "cpu" if low_memory else device
+    if "voxgen.pipeline" in read_manifest(where, folder):
+        found = read_pipeline_folder(folder, KIND, device=home, torso_dtype=dtype, verify=verify)
+        fields = _fields(where, found)
+    else:
+        fields = read_release(folder, device=home, dtype=dtype, structure_decoder=structure_decoder, texturing=texturing)
+    if image_encoder is not None:
+        fields["image_encoder"] = image_encoder
+    return Trellis2Pipeline(**fields, low_memory=low_memory, device=device)
+
+
+def write_pipeline(
+    pipeline: Trellis2Pipeline,
+    path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+    image_encoder: bool = True,
+    overwrite: bool = True,
+) -> None:
+    """Write pipeline.json and a .safetensors file for each network; all or none appear.
+
+    Args:
+        path: the folder; made where it does not exist.
+        dtype: in which weights are stored, such as torch.float16; see `save_pretrained`.
+        image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2, DINOv3).
+        overwrite: False raises where a file exists.
+    Raises: as `write_pipeline_folder`.
+    """
+    networks: dict[str, nn.Module] = {name: part for name in _ONE if (part := getattr(pipeline, name)) is not None}
+    for name in ("shape_flows", "material_flows"):
+        networks.update({f"{name}.{resolution}": flow for resolution, flow in getattr(pipeline, name).items()})
+    encoder: Any = pipeline.image_encoder if image_encoder else None
+    if isinstance(encoder, Mapping):
+        networks.update({f"image_encoder.{stage}": part for stage, part in encoder.items()})
+    elif encoder is not None:
+        networks["image_encoder"] = encoder
+    sizes = pipeline.image_sizes
+    settings = {
+        "samplers": {stage: sampler_to_json(sampler) for stage, sampler in pipeline.samplers.items()},
+        "shape_normalization": normalization_to_json(pipeline.shape_normalization),
+        "material_normalization": normalization_to_json(pipeline.material_normalization),
+        "materials": list(pipeline.materials),
+        "image_sizes": None if sizes is None else {str(resolution): size for resolution, size in sizes.items()},
+        "up": pipeline.up,
+    }
+    write_pipeline_folder(path, KIND, networks, settings, dtype=dtype, overwrite=overwrite)
+
+
+def _fields(where: str, found: PipelineFolder) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: found.networks[name] for name in _ONE if name in found.networks}
+    for name in ("shape_flows", "material_flows"):
+        own = {key.partition(".")[2]: part for key, part in found.networks.items() if key.startswith(f"{name}.")}
+        fields[name] = {int(resolution): part for resolution, part in own.items()}
+    by_stage = {stage: found.networks[key] for stage in STAGES if (key := f"image_encoder.{stage}") in found.networks}
+    fields["image_encoder"] = by_stage or found.networks.get("image_encoder")
+    settings = found.settings
+    try:
+        sizes = settings["image_sizes"]
+        fields |= {
+            "samplers": {stage: sampler_from_json(values) for stage, values in settings["samplers"].items()},
+            "shape_normalization": normalization_from_json(settings["shape_normalization"]),
+            "material_normalization": normalization_from_json(settings["material_normalization"]),
+            "materials": tuple(settings["materials"]),
+            "image_sizes": None if sizes is None else {int(resolution): size for resolution, size in sizes.items()},
+            "up": settings["up"],
+        }
+    except (KeyError, AttributeError, TypeError) as error:
+        raise FileFormatError(f"{where}: the settings in pipeline.json are not those of this pipeline: {error!r}.") from error
+    missing = [name for name in ("structure_flow", "structure_decoder", "shape_decoder") if name not in fields]
+    if missing:
+        raise FileFormatError(f"{where}: pipeline.json names no network {missing[0]!r}.")
+    return fields

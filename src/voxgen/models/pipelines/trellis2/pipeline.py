@@ -1,0 +1,375 @@
+"""Trellis2Pipeline: picture → structure → shape latent → material latent → textured O-Voxel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from voxgen.attention import Context
+from voxgen.core import SparseTensor, TriMesh, VoxelGrid
+from voxgen.core.checks import require_choice
+from voxgen.core.errors import RangeError
+from voxgen.core.frame import UpAxis
+from voxgen.flow import Sampler, SamplerState
+from voxgen.flow.samplers import Callback
+from voxgen.models.image_condition import Picture
+from voxgen.models.image_condition.background import RemoveBackground
+from voxgen.models.latent_flow import LatentFlow
+from voxgen.models.pipelines.cascade import cascade_grid
+from voxgen.models.pipelines.conditions import Conditioners
+from voxgen.models.pipelines.stages import Generators, repeated, sample_latent, sample_structure, warn_if_empty
+from voxgen.models.sc_vae import MATERIAL_LATENTS, SHAPE_LATENTS, DecodedMaterials, LatentNormalization, SCDecoder, SCEncoder
+from voxgen.models.sc_vae.content import MaterialContent, ShapeContent
+from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE
+
+from .conditions import Conditions, Use, on_device, tokens_of_uses
+from .parts import require_parts
+from .placement import device_of, placed
+from .records import Generated, TexturedMesh
+from .release import released_samplers
+
+__all__ = ["StageCallback", "Trellis2Pipeline"]
+
+StageCallback = Callable[[str, SamplerState[Any]], None]
+"""Called after each step of a sampler with its stage ("structure", "coarse shape", "shape", "material") and its state."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trellis2Pipeline:
+    """The three stages of TRELLIS.2 over networks of any size.
+
+    Every stage is a method, and `generate` calls them in turn. Networks run where they are and as they are: move them to a device and
+    call `.eval()` first, or use low_memory.
+
+    Args:
+        structure_flow, structure_decoder: of the occupancy of a coarse grid; of a `StructureVAE` its `decode`.
+        shape_flows: a `LatentFlow` for each output resolution, such as {512: …, 1024: …}; each works on the grid of its `resolution`.
+        shape_decoder: latent of a shape → O-Voxel.
+        material_flows: by output resolution, with the normalised shape latent as further input; empty: shapes only.
+        material_decoder: latent of materials → O-Voxel materials, guided by the shape's structure.
+        shape_normalization, material_normalization: of the latents; by default the released constants.
+        samplers: by stage, see `released_samplers`.
+        materials: what the material decoder makes, in its order.
+        shape_encoder: O-Voxel → latent of a shape, for `texture_mesh`.
+        image_encoder: of pictures, one, or by stage ("structure", "shape", "material"); None: tokens only.
+        image_sizes: side in pixels of the pictures for the flows of a resolution, such as {512: 512, 1024: 1024}, for an encoder that takes
+            several; None: the encoder's.
+        up: the axis that points up in what the networks were trained on. The released ones have "z".
+        low_memory: each network is moved to `device` only while it is used, and then back. Results are the same.
+        device: where low_memory puts them.
+    Raises:
+        RangeError: no shape flow, material flows without a decoder, no sampler for a stage, low_memory without a device.   ShapeError:
+        widths that do not fit each other.
+    Source: TRELLIS.2 (arXiv 2512.14692), image-to-3D and texturing pipelines. Differences: no decimation or hole filling afterwards;
+        several pictures and samples in one batch; an empty structure gives an empty asset and a warning.
+    Example:
+        >>> pipeline = Trellis2Pipeline.from_folder("TRELLIS.2-4B", image_encoder=encoder, device="cuda")            # doctest: +SKIP
+        >>> made = pipeline.generate(PIL.Image.open("chair.png"), generator=torch.Generator().manual_seed(42))      # doctest: +SKIP
+        >>> voxgen.io.save_mesh(made.meshes()[0], "chair.glb")                                                      # doctest: +SKIP
+    """
+
+    structure_flow: StructureFlow
+    structure_decoder: StructureDecoder | StructureVAE
+    shape_flows: Mapping[int, LatentFlow]
+    shape_decoder: SCDecoder
+    material_flows: Mapping[int, LatentFlow] = field(default_factory=dict)
+    material_decoder: SCDecoder | None = None
+    shape_normalization: LatentNormalization = SHAPE_LATENTS
+    material_normalization: LatentNormalization = MATERIAL_LATENTS
+    samplers: Mapping[str, Sampler] = field(default_factory=released_samplers)
+    materials: tuple[str, ...] = ("base_color", "metallic", "roughness", "alpha")
+    shape_encoder: SCEncoder | None = None
+    image_encoder: Conditioners = None
+    image_sizes: Mapping[int, int] | None = None
+    up: UpAxis = "y"
+    low_memory: bool = False
+    device: torch.device | str | None = None
+
+    def __post_init__(self) -> None:
+        require_choice("Trellis2Pipeline", "up", self.up, ("y", "z"))
+        require_parts("Trellis2Pipeline", self)
+
+    @staticmethod
+    def from_folder(
+        path: str | os.PathLike[str], *, device: torch.device | str | None = None, dtype: torch.dtype | None = None, **options: Any
+    ) -> Trellis2Pipeline:
+        """A folder that `save_folder` wrote, or a downloaded copy of microsoft/TRELLIS.2-4B; options and errors as `read_pipeline`."""
+        from .files import read_pipeline
+
+        return read_pipeline(path, device=device, dtype=dtype, **options)
+
+    def save_folder(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write pipeline.json and a file for each network; options and errors as `write_pipeline`."""
+        from .files import write_pipeline
+
+        write_pipeline(self, path, **options)
+
+    @torch.no_grad()
+    def sample_structure(
+        self,
+        condition: Context,
+        *,
+        noise: Float[Tensor, "b c x y z"] | None = None,
+        side: int | None = None,
+        samples: int = 1,
+        generator: Generators = None,
+        progress: bool = False,
+        callback: Callback | None = None,
+    ) -> VoxelGrid:
+        """Occupied cells on the grid of the first shape flow.
+
+        Args:
+            condition: tokens at the lowest resolution, (b, m, c).
+            noise: the start; None draws it.
+            samples: objects of each of the b pictures.
+            side: cells along a side of the result, which divides that of the decoded occupancy; None: of the first shape flow.
+        """
+        with placed(self._place, self.structure_flow, self.structure_decoder):
+            return sample_structure(
+                "sample_structure",
+                self.structure_flow,
+                self.structure_decoder,
+                self.samplers["structure"],
+                on_device(repeated("sample_structure", condition, samples), device_of(self.structure_flow)),
+                side=self.shape_flows[min(self.shape_flows)].resolution if side is None else side,
+                noise=noise,
+                up=self.up,
+                generator=generator,
+                progress=progress,
+                callback=callback,
+            )
+
+    @torch.no_grad()
+    def sample_shape(
+        self,
+        grid: VoxelGrid,
+        resolution: int,
+        condition: Context,
+        *,
+        noise: SparseTensor | None = None,
+        generator: Generators = None,
+        progress: bool = False,
+        callback: Callback | None = None,
+    ) -> SparseTensor:
+        """Latent of a shape on given cells, not normalised; `resolution` chooses the flow."""
+        where = "sample_shape"
+        flow = _flow(where, self.shape_flows, resolution)
+        with placed(self._place, flow):
+            return sample_latent(
+                where,
+                flow,
+                self.samplers["shape"],
+                grid,
+                on_device(condition, device_of(flow)),
+                self.shape_normalization,
+                noise=noise,
+                generator=generator,
+                progress=progress,
+                callback=callback,
+            )
+
+    @torch.no_grad()
+    def sample_material(
+        self,
+        shape_latent: SparseTensor,
+        resolution: int,
+        condition: Context,
+        *,
+        noise: SparseTensor | None = None,
+        generator: Generators = None,
+        progress: bool = False,
+        callback: Callback | None = None,
+    ) -> SparseTensor:
+        """Latent of materials on the cells of a shape's latent, not normalised."""
+        where = "sample_material"
+        flow = _flow(where, self.material_flows, resolution)
+        shape = self.shape_normalization.normalize(shape_latent)
+
+        def velocity(x: SparseTensor, t: Tensor, tokens: Context) -> SparseTensor:
+            return flow(x, t, tokens, shape)
+
+        with placed(self._place, flow):
+            return sample_latent(
+                where,
+                flow,
+                self.samplers["material"],
+                shape_latent.grid,
+                on_device(condition, device_of(flow)),
+                self.material_normalization,
+                velocity=velocity,
+                noise=noise,
+                generator=generator,
+                progress=progress,
+                callback=callback,
+            )
+
+    @torch.no_grad()
+    def decode(self, shape_latent: SparseTensor, material_latent: SparseTensor | None = None, *, progress: bool = False) -> Generated:
+        """Latents → O-Voxel; the material decoder follows the structure that the shape decoder predicts."""
+        margin = self.shape_decoder.config.voxel_margin
+        with placed(self._place, self.shape_decoder):
+            shape = ShapeContent(0.5 if margin is None else margin).result(self.shape_decoder(shape_latent, progress=progress))
+        ovoxel = shape.ovoxel
+        if material_latent is not None:
+            if self.material_decoder is None:
+                raise RangeError("Trellis2Pipeline.decode: there is a material latent, but no material_decoder.")
+            with placed(self._place, self.material_decoder):
+                output = self.material_decoder(material_latent, guide=shape.logits, progress=progress)
+            ovoxel = cast(DecodedMaterials, MaterialContent(self.materials).result(output)).onto(ovoxel)
+        return Generated(shape_latent.grid, shape_latent, material_latent, shape, ovoxel)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        image: Picture | Sequence[Picture] | None = None,
+        *,
+        conditions: Conditions | None = None,
+        resolution: int | None = None,
+        cascade: bool = True,
+        material: bool | None = None,
+        max_tokens: int = 49_152,
+        samples: int = 1,
+        generator: Generators = None,
+        progress: bool = False,
+        callback: StageCallback | None = None,
+        remove_background: RemoveBackground | None = None,
+        assume_foreground: bool = False,
+    ) -> Generated:
+        """Picture → asset.
+
+        Args:
+            image: a picture, or a list of several, which make one asset each.
+            conditions: tokens in place of a picture, see `Conditions`. The structure takes those of the lowest resolution.
+            resolution: of the result; None takes the largest of shape_flows. Others than theirs (1536) with `cascade` only.
+            cascade: make a shape at the lowest resolution first, and take the cells of the second pass from it.
+            material: None makes materials if there are flows for them.
+            max_tokens: the cascade lowers the resolution by 128 until every object has fewer tokens (at least 1024 stays).
+            samples: objects of each picture, at once; those of one stand side by side.
+            generator: of all noise: structure, (coarse shape,) shape, material, in this order: one, or one for each object, which is then
+                the same alone and in any batch.
+            progress: show bars.
+            callback: see `StageCallback`.
+            remove_background, assume_foreground: see `prepare_image`.
+        Raises:
+            RangeError: neither a picture nor tokens, or both; a picture without an encoder; a resolution without flow or tokens.
+            Others as `prepare_image`.
+        Warns:
+            EmptyResultWarning: no cell is occupied; the asset is empty.
+        """
+        where = "Trellis2Pipeline.generate"
+        low = min(self.shape_flows)
+        resolution = max(self.shape_flows) if resolution is None else resolution
+        model = max((r for r in self.shape_flows if r <= resolution), default=low)
+        two_passes = cascade and resolution > low
+        first = low if two_passes else model
+        if not two_passes and resolution != first:
+            raise RangeError(f"{where}: resolution must be one of {sorted(self.shape_flows)} without a cascade; got {resolution}.")
+        coloured = bool(self.material_flows) if material is None else material
+        if coloured and not self.material_flows:
+            raise RangeError(f"{where}: material=True needs material_flows; this pipeline has none.")
+        painter = max((r for r in self.material_flows if r <= resolution), default=min(self.material_flows, default=0))
+        uses: list[Use] = [("structure", low), ("shape", first), ("shape", model)]
+        tokens = self._tokens(
+            where,
+            list(dict.fromkeys(uses + [("material", painter)] * coloured)),
+            image,
+            conditions,
+            samples=samples,
+            remove_background=remove_background,
+            assume_foreground=assume_foreground,
+        )
+
+        def options(stage: str) -> dict[str, Any]:
+            told = None if callback is None else partial(callback, stage)
+            return {"generator": generator, "progress": progress, "callback": told}
+
+        side = self.shape_flows[first].resolution
+        structure = self.sample_structure(tokens["structure", low], side=side, **options("structure"))
+        warn_if_empty(where, structure)
+        named = options("coarse shape" if two_passes else "shape")
+        latent = self.sample_shape(structure, first, tokens["shape", first], **named)
+        if two_passes:
+            with placed(self._place, self.shape_decoder):
+                cells = self.shape_decoder.upsample(latent, self.shape_decoder.num_steps)
+            grid, resolution = cascade_grid(cells, resolution, 2**self.shape_decoder.num_steps, max_tokens)
+            latent = self.sample_shape(grid, model, tokens["shape", model], **options("shape"))
+        colour = self.sample_material(latent, painter, tokens["material", painter], **options("material")) if coloured else None
+        made = self.decode(latent, colour, progress=progress)
+        return Generated(structure, made.shape_latent, made.material_latent, made.shape, made.ovoxel)
+
+    def texture_mesh(
+        self,
+        mesh: TriMesh,
+        image: Picture | None = None,
+        resolution: int | None = None,
+        *,
+        conditions: Conditions | None = None,
+        texture_size: int = 2048,
+        unwrap: Literal["auto", "keep", "xatlas", "grid"] = "auto",
+        generator: Generators = None,
+        progress: bool = False,
+        callback: StageCallback | None = None,
+        remove_background: RemoveBackground | None = None,
+        assume_foreground: bool = False,
+    ) -> TexturedMesh:
+        """Materials for a given mesh, as a picture shows them.
+
+        The mesh, fitted to the unit cube, is voxelised; its shape latent is the mean of the encoder's posterior; the material latent is
+        sampled on its cells, decoded on the encoder's own structure, and baked onto the mesh.
+
+        Args:
+            mesh: with faces; its materials are not read. It may stand anywhere and have either axis up.
+            image, conditions: as in `generate`, of one object.
+            resolution: of the O-Voxel, one of material_flows; None takes the largest.
+            texture_size, unwrap: see `OVoxel.bake`.
+            generator: of the noise of the material latent.
+            progress, callback, remove_background, assume_foreground: as in `generate`.
+        Raises:
+            RangeError: a pipeline without shape_encoder, material_flows or material_decoder; a resolution without a flow; tokens of several
+            objects.   MeshError: a mesh without faces, or broken.   Others as `generate`.
+        """
+        from .texture import texture_mesh
+
+        return texture_mesh(
+            self,
+            mesh,
+            resolution,
+            lambda where, uses: self._tokens(
+                where,
+                uses,
+                image,
+                conditions,
+                samples=1,
+                remove_background=remove_background,
+                assume_foreground=assume_foreground,
+            ),
+            texture_size=texture_size,
+            unwrap=unwrap,
+            generator=generator,
+            progress=progress,
+            callback=callback,
+        )
+
+    def _tokens(self, where: str, uses: Sequence[Use], image: Any, conditions: Conditions | None, **options: Any) -> dict[Use, Context]:
+        """Tokens of each use; image encoders are moved as the other networks are."""
+        encoders = list(self.image_encoder.values()) if isinstance(self.image_encoder, Mapping) else [self.image_encoder]
+        with placed(self._place, *(encoders if image is not None else [])):
+            return tokens_of_uses(where, uses, image, conditions, self.image_encoder, self.image_sizes, **options)
+
+    @property
+    def _place(self) -> torch.device | None:
+        """Where networks go while they are used; None: they stay."""
+        return torch.device(self.device) if self.low_memory and self.device is not None else None
+
+
+def _flow(where: str, flows: Mapping[int, LatentFlow], resolution: int) -> LatentFlow:
+    if resolution not in flows:
+        raise RangeError(f"{where}: resolution must be one of {sorted(flows)}; got {resolution}.")
+    return flows[resolution]
