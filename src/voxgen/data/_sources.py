@@ -80,7 +80,7 @@ def procedural_sources(count: int, *, seed: int = 0, start: int = 0, split: Spli
     require_int(where, "count", count, 0)
     require_int(where, "start", start, 0)
     drawn = ProceduralDataset(start + count, seed=seed, split=split)
-    return [ProceduralSource(drawn.index(i), seed) for i in range(start, start + count)]
+    return [ProceduralSource(drawn.index_at(i), seed) for i in range(start, start + count)]
 
 
 def find_sources(sources: Sources, *, up: UpAxis | None = None) -> list[AssetSource]:

@@ -319,7 +319,7 @@ def chess_piece(chance: Chance) -> Assembly:
                 (-0.13, 0.26),
             ]
         )
-        out.add("head", body, extrude(outline, 0.13).turned("y", -90).moved(y=tall - 0.01))
+        out.add("head", body, extrude(outline, 0.13, middle=(-0.02, 0.3)).turned("y", -90).moved(y=tall - 0.01))
         out.add("mane", body, extrude(regular(24, 0.1), 0.16).turned("y", -90).moved(y=tall + 0.2))
     return out
 
@@ -361,7 +361,7 @@ def snowman(chance: Chance) -> Assembly:
             "hat",
             hat,
             cylinder(0.7 * head, chance.between(0.12, 0.26), around=28).moved(y=at + 0.75 * head),
-            cylinder(1.15 * head, 0.032, around=32).moved(y=at + 0.72 * head),
+            cylinder(1.15 * head, 0.045, around=32).moved(y=at + 0.72 * head),
         )
     elif kind == "bucket":
         out.add("hat", finishes.metal(chance), cylinder(0.85 * head, 0.22, top=0.6 * head, around=28).moved(y=at + 0.55 * head))

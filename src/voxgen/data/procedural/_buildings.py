@@ -10,7 +10,7 @@ from . import _patterns as patterns
 from ._assembly import Assembly
 from ._box import box
 from ._chance import Chance
-from ._extrude import extrude
+from ._extrude import extrude, extrude_band
 from ._finishes import Finish
 from ._lathe import cylinder, lathe, ring
 from ._part import Part
@@ -36,11 +36,11 @@ def _window(
     out: Assembly, pane: Finish, frame: Finish, width: float, height: float, x: float, y: float, z: float, turn: float = 0.0
 ) -> None:
     """On a wall that looks along +z before it is turned about the y axis."""
-    parts = [box(width + 0.05, height + 0.05, 0.03), box(width, height, 0.04)]
+    parts = [box(width + 0.05, height + 0.05, 0.045), box(width, height, 0.06)]
     for part, finish, name in ((parts[0], frame, "frames"), (parts[1], pane, "panes")):
         out.add(name, finish, part.moved(x, y, z).turned("y", turn))
     out.add(
-        "frames", frame, box(0.025, height, 0.05).moved(x, y, z).turned("y", turn), box(width, 0.025, 0.05).moved(x, y, z).turned("y", turn)
+        "frames", frame, box(0.035, height, 0.08).moved(x, y, z).turned("y", turn), box(width, 0.035, 0.08).moved(x, y, z).turned("y", turn)
     )
 
 
@@ -65,8 +65,8 @@ def house(chance: Chance) -> Assembly:
         out.add("roof", roof, _faceted(hip.vertices[hip.faces]).moved(y=tall))
     door = finishes.timber(chance, planks=True) if chance.likely(0.5) else finishes.paint(chance, colors.deep(chance))
     at = chance.pick((0.0, -0.22, 0.22), "door place") * width
-    out.add("door", frame, box(0.19, 0.27, 0.03).moved(at, 0.135, depth / 2))
-    out.add("door", door, box(0.15, 0.25, 0.05).moved(at, 0.125, depth / 2))
+    out.add("door", frame, box(0.19, 0.27, 0.045).moved(at, 0.135, depth / 2))
+    out.add("door", door, box(0.15, 0.25, 0.07).moved(at, 0.125, depth / 2))
     size = chance.between(0.1, 0.14)
     for floor in range(floors):
         y = (floor + 0.55) * tall / floors
@@ -117,8 +117,8 @@ def tower(chance: Chance) -> Assembly:
         rise = chance.between(0.3, 0.55)
         out.add("roof", roof, cylinder(1.18 * head, rise, top=0.0, around=36).moved(y=end))
         if chance.likely(0.6, "flag"):
-            out.add("flag", finishes.metal(chance), cylinder(0.02, 0.28, around=8).moved(y=end + rise - 0.04))
-            out.add("flag", finishes.cloth(chance, tile=0.15), box(0.2, 0.13, 0.03).moved(x=0.1, y=end + rise + 0.17))
+            out.add("flag", finishes.metal(chance), cylinder(0.025, 0.28, around=8).moved(y=end + rise - 0.04))
+            out.add("flag", finishes.cloth(chance, tile=0.15), box(0.2, 0.13, 0.045).moved(x=0.1, y=end + rise + 0.17))
     else:
         count = chance.count(6, 10, "merlons")
         for k in range(count):
@@ -163,9 +163,8 @@ def bridge(chance: Chance) -> Assembly:
         angle = np.linspace(np.pi, 0, 17)
         half = (span - pier) / 2
         lower = np.stack((left + span / 2 + half * np.cos(angle), min(half, tall - 0.06) * np.sin(angle)), 1)
-        for i in range(16):
-            cell = np.array([lower[i], lower[i + 1], (lower[i + 1, 0], tall), (lower[i, 0], tall)])
-            out.add("arches", stone, extrude(cell, width))
+        upper = np.stack((lower[:, 0], np.full(17, tall)), 1)
+        out.add("arches", stone, extrude_band(lower, upper, width))
     for k in range(arches + 1):
         out.add("piers", stone, box(pier, tall, width).moved(x=-0.5 + pier / 2 + k * span, y=tall / 2))
     out.add(
@@ -177,4 +176,69 @@ def bridge(chance: Chance) -> Assembly:
         out.add("rails", rail, box(1.1, 0.035, 0.035).moved(y=tall + 0.17, z=z))
         for k in range(7):
             out.add("rails", rail, box(0.035, 0.13, 0.035).moved(x=-0.5 + k / 6, y=tall + 0.1, z=z))
+    return out
+
+
+def castle(chance: Chance) -> Assembly:
+    """Four towers, walls between them, a gate, and a keep in the court."""
+    out, wall, roof = Assembly(), finishes.stone(chance, tile=0.3), _roof(chance)
+    if chance.likely(0.5, "bricks"):
+        wall = finishes.pictured("bricks", patterns.bricks(chance, colors.stone(chance), colors.stone(chance)), tile=0.25, roughness=0.95)
+    half, radius = chance.between(0.34, 0.42, "size"), chance.between(0.08, 0.12, "tower radius")
+    tall, tower_height, pointed = chance.between(0.22, 0.3, "wall"), chance.between(0.36, 0.5, "tower"), chance.likely(0.6, "roofs")
+    dark = finishes.plain("openings", (0.08, 0.07, 0.07), roughness=0.9)
+    for side in range(4):
+        parts = [box(2 * half, tall, 0.06).moved(y=tall / 2)]
+        parts += [box(0.07, 0.06, 0.06).moved(x=(k - 2) * 0.3 * half, y=tall + 0.02) for k in range(5)]
+        out.add("walls", wall, *(part.moved(z=half).turned("y", 90 * side) for part in parts))
+    for x in (-half, half):
+        for z in (-half, half):
+            out.add(
+                "towers",
+                wall,
+                lathe(
+                    [
+                        (0, 0),
+                        (1.1 * radius, 0),
+                        (radius, 0.1),
+                        (radius, tower_height),
+                        (1.2 * radius, tower_height + 0.03),
+                        (1.2 * radius, tower_height + 0.09),
+                        (0, tower_height + 0.09),
+                    ],
+                    around=24,
+                ).moved(x=x, z=z),
+            )
+            if pointed:
+                out.add(
+                    "roofs", roof, cylinder(1.3 * radius, chance.between(0.18, 0.3), top=0.0, around=24).moved(x, tower_height + 0.09, z)
+                )
+            else:
+                for k in range(5):
+                    out.add(
+                        "merlons",
+                        wall,
+                        box(0.06, 0.07, 0.05).moved(y=tower_height + 0.11, z=1.2 * radius - 0.025).turned("y", 72 * k).moved(x=x, z=z),
+                    )
+    out.add("gate", finishes.timber(chance, planks=True), box(0.17, 0.7 * tall, 0.1).moved(y=0.35 * tall, z=half))
+    keep, rise = chance.between(0.22, 0.32, "keep"), chance.between(0.35, 0.6, "keep height")
+    out.add("keep", wall, box(keep, rise, keep).moved(y=rise / 2, z=-0.1))
+    for side in range(4):
+        out.add("windows", dark, box(0.05, 0.1, 0.05).moved(y=0.75 * rise, z=keep / 2 - 0.01).turned("y", 90 * side).moved(z=-0.1))
+    if chance.likely(0.5, "keep roof"):
+        hip = lathe([(0, 0), (0.8 * keep, 0), (0, 0.9 * keep)], around=4).turned("y", 45)
+        out.add("roofs", roof, _faceted(hip.vertices[hip.faces]).moved(y=rise, z=-0.1))
+    else:
+        for k in range(4):
+            for x in (-0.5, 0.0, 0.5):
+                out.add(
+                    "merlons",
+                    wall,
+                    box(0.07, 0.07, 0.05).moved(x=x * 0.75 * keep, y=rise + 0.02, z=keep / 2 - 0.025).turned("y", 90 * k).moved(z=-0.1),
+                )
+    if chance.likely(0.6, "flag"):
+        out.add("flag", finishes.metal(chance), cylinder(0.02, 0.45, around=8).moved(y=rise, z=-0.1))
+        out.add("flag", finishes.cloth(chance, tile=0.15), box(0.17, 0.11, 0.04).moved(x=0.09, y=rise + 0.39, z=-0.1))
+    ground = finishes.pictured("grass", patterns.clouds(chance, colors.leaf(chance), colors.leaf(chance)), tile=0.4, roughness=1.0)
+    out.add("ground", ground, box(2 * half + 0.06, 0.04, 2 * half + 0.06).moved(y=0.01))
     return out

@@ -82,9 +82,26 @@ METALS: tuple[tuple[str, Color], ...] = (
 )
 
 
-def metal(chance: Chance, *, bright: bool = False) -> Finish:
+def metal(chance: Chance) -> Finish:
+    """Bare, or in one of six with spots that have rusted or lost their shine."""
     name, color = chance.pick(METALS)
-    return plain(name, color, roughness=chance.between(0.12, 0.3 if bright else 0.55), metallic=1.0)
+    roughness = chance.between(0.12, 0.55)
+    if not chance.likely(0.17):
+        return plain(name, color, roughness=roughness, metallic=1.0)
+    clean = patterns.patches(chance, patterns.BLACK, patterns.WHITE)[..., 0]
+    spots = chance.pick(((0.43, 0.22, 0.1), (0.32, 0.2, 0.13), (0.3, 0.5, 0.42)))
+    return partly_metal(f"worn {name}", spots, color, clean, tile=0.7, roughness=(0.9, roughness))
+
+
+def partly_metal(
+    name: str, ground: Color, color: Color, share: np.ndarray, *, tile: float | None, roughness: tuple[float, float]
+) -> Finish:
+    """Metal where `share` (h, w) is 1 on a ground that is none; roughness of the ground and of the metal."""
+    base = Texture(torch.from_numpy(patterns.texels(patterns.mixed(ground, color, share))), (0, 1, 2), srgb=True, name=name)
+    rest = np.stack((np.ones_like(share), roughness[0] + (roughness[1] - roughness[0]) * share, share), -1)
+    packed = torch.from_numpy(patterns.texels(rest))  # green and blue, as glTF packs them
+    rough, metallic = (Texture(packed, (channel,), name=f"{name}, metallic and roughness") for channel in (1, 2))
+    return Finish(Material(name, base_color=base, metallic=metallic, roughness=rough, double_sided=True), tile)
 
 
 def stone(chance: Chance, *, tile: float = 0.8) -> Finish:
@@ -104,6 +121,9 @@ def glaze(chance: Chance, *, tile: float | None = 0.6) -> Finish:
     roughness = chance.between(0.1, 0.6)
     if chance.likely(0.25):
         return plain("ceramic", first, roughness=roughness)
+    if chance.likely(0.15):
+        share = chance.pick((patterns.stripes, patterns.dots, patterns.zigzag))(chance, patterns.BLACK, patterns.WHITE)[..., 0]
+        return partly_metal("gilded ceramic", first, (1.0, 0.84, 0.45), share, tile=tile, roughness=(roughness, 0.25))
     pattern = chance.pick(GLAZE)
     picture = pattern(chance, first, colors.any_color(chance))
     return pictured("ceramic", picture, tile=None if pattern is patterns.gradient else tile, roughness=roughness)

@@ -255,7 +255,7 @@ def boat(chance: Chance) -> Assembly:
     for at in (8, 13):
         out.add("benches", wood, box(2 * half[at] * 0.95, 0.03, 0.08).moved(y=-0.03 + lift[at], z=z[at]))
     if chance.likely(0.6, "sail"):
-        mast = chance.between(0.7, 0.95, "mast")
+        mast = chance.between(0.55, 0.8, "mast")
         out.add("mast", finishes.timber(chance), cylinder(0.022, mast + deep, around=10).moved(y=-deep + 0.02, z=0.08))
         v, u = np.meshgrid(np.linspace(0, 1, 14), np.linspace(0, 1, 14), indexing="ij")
         reach = 0.46 * (1 - v)
@@ -266,4 +266,83 @@ def boat(chance: Chance) -> Assembly:
         for sign in (-1, 1):
             oar = bent([(sign * 0.15, 0.1, 0.0), (sign * 0.4, 0.0, 0.02), (sign * 0.55, -0.1, 0.04)], 6)
             out.add("oars", wood, tube(oar, 0.018, around=8), box(0.1, 0.03, 0.07, edge=0.01).turned("z", -sign * 35).moved(*oar[-1]))
+    return out
+
+
+def train(chance: Chance) -> Assembly:
+    """A steam locomotive; its front looks along +z."""
+    out, hull, trim = Assembly(), finishes.paint(chance), finishes.metal(chance)
+    dark, roof = finishes.plain("iron", colors.dark(chance), roughness=0.5, metallic=0.6), finishes.paint(chance)
+    boiler, length = chance.between(0.12, 0.16, "boiler"), chance.between(0.42, 0.55, "length")
+    low = chance.between(0.16, 0.2)
+    width = 2.3 * boiler
+    out.add("frame", dark, box(width, 0.07, length + 0.42, edge=0.015).moved(y=low, z=-0.04))
+    axis = low + 0.02 + boiler
+    out.add("boiler", hull, cylinder(boiler, length, around=32).turned("x", 90).moved(y=axis, z=-0.15))
+    for k in range(chance.count(1, 3, "bands")):
+        out.add("bands", trim, ring(boiler, 0.018, around=32, across=8).turned("x", 90).moved(y=axis, z=-0.05 + 0.15 * k))
+    nose = length - 0.15
+    out.add("nose", dark, cylinder(1.04 * boiler, 0.05, around=32).turned("x", 90).moved(y=axis, z=nose))
+    out.add(
+        "lamp",
+        finishes.plain("lamp", (1.0, 0.95, 0.75), roughness=0.2),
+        cylinder(0.045, 0.07, around=20).turned("x", 90).moved(y=axis + 0.05, z=nose + 0.04),
+    )
+    stack, flare = chance.between(0.12, 0.24, "chimney"), chance.between(0.8, 1.9)
+    out.add("chimney", dark, cylinder(0.05, stack, top=0.05 * flare, around=24).moved(y=axis + 0.9 * boiler, z=nose - 0.1))
+    out.add("dome", trim, ellipsoid(0.055, 0.08, 0.055, around=20, rows=12).moved(y=axis + boiler, z=0.05))
+    cabin, back = chance.between(0.34, 0.42, "cabin"), -0.24
+    out.add_pair("cabin", hull, box(0.04, 0.5 * cabin, 0.26).moved(width / 2 - 0.02, low + 0.25 * cabin, back))
+    out.add("cabin", hull, box(width, 0.6 * cabin, 0.04).moved(y=low + 0.3 * cabin, z=back + 0.11))
+    for sign in (-1, 1):
+        out.add_pair("posts", hull, box(0.04, 0.55 * cabin, 0.04).moved(width / 2 - 0.02, low + 0.75 * cabin, back + sign * 0.11))
+    out.add("roof", roof, box(width + 0.08, 0.05, 0.36, edge=0.02).moved(y=low + cabin + 0.03, z=back))
+    tyre, rim = _wheel(chance.between(0.09, 0.11), 0.06)
+    small, hub = _wheel(0.07, 0.06)
+    color = finishes.paint(chance)
+    for z in (-0.24, 0.0):
+        out.add_pair("tyres", dark, tyre.moved(width / 2, 0.1, z))
+        out.add_pair("rims", color, rim.moved(width / 2, 0.1, z))
+    for z in (0.2, nose - 0.04):
+        out.add_pair("tyres", dark, small.moved(width / 2, 0.07, z))
+        out.add_pair("rims", color, hub.moved(width / 2, 0.07, z))
+    out.add_pair("rods", trim, box(0.035, 0.035, 0.3).moved(width / 2 + 0.05, 0.1, -0.1))
+    plow = np.array([(-0.12, 0.0), (0.12, 0.0), (0.05, 0.12), (-0.05, 0.12)])
+    out.add("plow", color, extrude(plow, 0.05).turned("x", -25).moved(y=0.03, z=nose + 0.07))
+    return out
+
+
+def helicopter(chance: Chance) -> Assembly:
+    """Its nose looks along +z."""
+    out, hull, trim = Assembly(), finishes.paint(chance), finishes.metal(chance)
+    pane = finishes.glass(chance) if chance.likely(0.4, "glass nose") else finishes.plain("pane", (0.12, 0.18, 0.25), roughness=0.08)
+    wide, tall, long = chance.between(0.13, 0.17, "width"), chance.between(0.14, 0.19, "height"), chance.between(0.2, 0.28, "length")
+    y = 0.16 + tall
+    out.add("cabin", hull, ellipsoid(wide, tall, long, around=32, rows=18).moved(y=y))
+    out.add("panes", pane, ellipsoid(0.92 * wide, 0.75 * tall, 0.6 * long, around=28, rows=14).moved(y=y + 0.1 * tall, z=0.5 * long))
+    tail = chance.between(0.45, 0.6, "tail")
+    out.add("boom", hull, tube([(0, y + 0.03, -0.6 * long), (0, y + 0.08, -tail)], [0.07, 0.03], around=14))
+    fin = np.array([(0.0, -0.06), (0.1, -0.06), (0.03, 0.16), (-0.06, 0.16)])
+    out.add("fin", hull, extrude(fin, 0.035).turned("y", -90).moved(y=y + 0.1, z=-tail))
+    out.add("tail rotor", trim, box(0.03, 0.26, 0.035).turned("x", chance.between(0, 90)).moved(0.05, y + 0.12, -tail))
+    top = y + tall + 0.07
+    out.add(
+        "mast",
+        trim,
+        cylinder(0.03, 0.12, around=14).moved(y=y + tall - 0.04),
+        ellipsoid(0.05, 0.035, 0.05, around=16, rows=10).moved(y=top),
+    )
+    blades, reach, turn = chance.pick((2, 3, 4, 5), "blades"), chance.between(0.42, 0.58, "rotor"), chance.between(0, 90)
+    blade = finishes.plain("blades", colors.dark(chance), roughness=0.5)
+    for k in range(blades):
+        out.add("blades", blade, box(reach, 0.035, 0.065, edge=0.012).moved(x=reach / 2).turned("y", turn + 360 * k / blades).moved(y=top))
+    if chance.likely(0.7, "skids"):
+        out.add_pair("skids", trim, tube([(0.14, 0.03, -0.2), (0.14, 0.02, 0.2), (0.14, 0.07, 0.27)], 0.022, around=8))
+        for z in (-0.1, 0.12):
+            out.add_pair("skids", trim, tube([(0.14, 0.03, z), (0.07, y - 0.8 * tall, z)], 0.02, around=8))
+    else:
+        tyre, rim = _wheel(0.06, 0.06)
+        for x, z in ((0.13, -0.08), (-0.13, -0.08), (0.0, 0.18)):
+            out.add("wheels", finishes.rubber(chance), tyre.moved(x, 0.06, z), rim.moved(x, 0.06, z))
+            out.add("struts", trim, tube([(x, 0.06, z), (0.6 * x, y - 0.5 * tall, z)], 0.022, around=8))
     return out

@@ -12,6 +12,9 @@ SIDE = 128
 """Texels along a side."""
 Color = tuple[float, float, float]
 
+BLACK: Color = (0.0, 0.0, 0.0)
+WHITE: Color = (1.0, 1.0, 1.0)
+
 _AT = (np.arange(SIDE) + 0.5) / SIDE
 _V, _U = np.meshgrid(1 - _AT, _AT, indexing="ij")
 

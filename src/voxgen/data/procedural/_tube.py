@@ -10,7 +10,9 @@ import numpy as np
 from ._part import Part, join, lattice
 
 
-def tube(path: Sequence[Sequence[float]] | np.ndarray, radius: float | Sequence[float] | np.ndarray, *, around: int = 12) -> Part:
+def tube(
+    path: Sequence[Sequence[float] | np.ndarray] | np.ndarray, radius: float | Sequence[float] | np.ndarray, *, around: int = 12
+) -> Part:
     """A closed tube along points (n, 3), of one radius or one a point, with flat lids."""
     points = np.asarray(path, dtype=np.float64)
     n = len(points)

@@ -70,7 +70,8 @@ def bottle(chance: Chance) -> Assembly:
         roughness=0.8,
     )
     low, high = chance.between(0.1, 0.2), chance.between(0.3, 0.42)
-    out.add("label", label, lathe([(radius, low), (radius + 0.008, low), (radius + 0.008, high), (radius, high)], around=36))
+    band = [(radius - 0.01, low), (radius + 0.012, low), (radius + 0.012, high), (radius - 0.01, high)]
+    out.add("label", label, lathe(band, around=36, closed=True))
     if chance.likely(0.5, "drink") and body.material.alpha_mode == "BLEND":
         level, inner = chance.between(0.25, 0.9) * shoulder, radius - 0.03
         drink = finishes.plain("drink", chance.pick((colors.vivid, colors.deep))(chance), roughness=0.2)
@@ -159,12 +160,19 @@ def teapot(chance: Chance) -> Assembly:
     out.add(
         "lid",
         trim,
-        lathe(np.concatenate((dome, [(0, 0.09)])), around=32).moved(y=tall),
+        lathe(np.concatenate(([(0, 0)], dome, [(0, 0.09)])), around=32).moved(y=tall),
         ellipsoid(0.05, 0.045, 0.05, around=16, rows=10).moved(y=tall + 0.12),
     )
-    spout = bent([(0.8 * belly, 0.25 * tall, 0), (belly + 0.25, 0.3 * tall, 0), (belly + 0.1, 0.8 * tall, 0), (belly + 0.3, tall, 0)], 16)
+    reach = chance.between(0.18, 0.34, "spout")
+    spout = bent(
+        [(0.8 * belly, 0.25 * tall, 0), (belly + reach, 0.3 * tall, 0), (belly + 0.3 * reach, 0.8 * tall, 0), (belly + reach, tall, 0)], 16
+    )
     out.add("spout", body, tube(spout, np.linspace(0.1, 0.04, 17), around=16))
-    out.add("handle", trim, _handle(chance.between(0.2, 0.3), 0.25 * tall, 0.85 * tall, 0.85 * belly, 0.035).mirrored)
+    if chance.likely(0.35, "handle above"):
+        arch = bent([(0.7 * belly, 0.85 * tall, 0), (belly, tall + 0.5, 0), (-belly, tall + 0.5, 0), (-0.7 * belly, 0.85 * tall, 0)], 18)
+        out.add("handle", trim, tube(arch, 0.032, around=10))
+    else:
+        out.add("handle", trim, _handle(chance.between(0.2, 0.3), 0.25 * tall, 0.85 * tall, 0.85 * belly, 0.035).mirrored)
     return out
 
 
@@ -215,7 +223,7 @@ def _ball(chance: Chance) -> Finish:
 def crate(chance: Chance) -> Assembly:
     """An open box of boards with things in it."""
     out, wood = Assembly(), finishes.timber(chance, planks=True)
-    width, depth, tall = chance.between(0.6, 1.0, "width"), chance.between(0.5, 0.8, "depth"), chance.between(0.3, 0.7, "height")
+    width, depth, tall = chance.between(0.6, 1.0, "width"), chance.between(0.5, 0.8, "depth"), chance.between(0.2, 0.45, "height")
     board, rows = 0.04, chance.count(2, 4, "boards")
     gap = chance.between(0.75, 1.0, "gap")
     out.add("floor", wood, box(width, board, depth).moved(y=board / 2))
@@ -229,13 +237,13 @@ def crate(chance: Chance) -> Assembly:
     for sign in (-1, 1):
         out.add_pair("posts", finishes.timber(chance), box(0.06, tall, 0.06).moved(width / 2 - 0.07, tall / 2, sign * (depth / 2 - 0.07)))
     for k in range(chance.count(1, 4, "things")):
-        size = chance.between(0.12, 0.2)
-        x, z = (0.22 * width * s for s in ((-1, -1), (1, 1), (1, -1), (-1, 1))[k])
+        size = chance.between(0.12, 0.2) * min(1.0, depth / 0.7)
+        x, z = (0.22 * side * s for side, s in zip((width, depth), ((-1, -1), (1, 1), (1, -1), (-1, 1))[k], strict=True))
         kind = chance.pick(("ball", "box", "can"))
         if kind == "ball":
             out.add("things", _ball(chance), ellipsoid(size, size, size, around=20, rows=12).moved(x, board + size, z))
         elif kind == "box":
-            out.add("things", finishes.cloth(chance), box(1.5 * size, 2 * size, 1.5 * size, edge=0.02).moved(x, board + size, z))
+            out.add("things", finishes.cloth(chance), box(1.3 * size, 2 * size, 1.3 * size, edge=0.02).moved(x, board + size, z))
         else:
             out.add("things", finishes.metal(chance), cylinder(0.7 * size, 3 * size, around=24).moved(x, board, z))
     return out

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from voxgen.core import TriMesh
 from voxgen.core.checks import require_choice, require_int
 
-from . import _beings, _buildings, _furniture, _machines, _plants, _vessels
+from . import _beings, _buildings, _curiosities, _furniture, _machines, _plants, _vessels
 from ._assembly import Assembly
 from ._chance import Chance
 
@@ -17,20 +17,28 @@ _DESIGNS: dict[str, Callable[[Chance], Assembly]] = {
     "animal": _beings.animal,
     "basket": _vessels.basket,
     "bed": _furniture.bed,
+    "birdcage": _curiosities.birdcage,
     "boat": _machines.boat,
     "bolt": _machines.bolt,
     "bottle": _vessels.bottle,
     "bowl": _vessels.bowl,
     "bridge": _buildings.bridge,
+    "cake": _curiosities.cake,
     "car": _machines.car,
+    "castle": _buildings.castle,
     "chair": _furniture.chair,
     "character": _beings.character,
     "chess piece": _beings.chess_piece,
+    "clock": _curiosities.clock,
     "crate": _vessels.crate,
     "cup": _vessels.cup,
+    "fish": _curiosities.fish,
     "gear": _machines.gear,
     "goblet": _vessels.goblet,
+    "hat": _curiosities.hat,
+    "helicopter": _machines.helicopter,
     "house": _buildings.house,
+    "ice cream": _curiosities.ice_cream,
     "lamp": _furniture.lamp,
     "lantern": _vessels.lantern,
     "mushroom": _plants.mushroom,
@@ -40,9 +48,11 @@ _DESIGNS: dict[str, Callable[[Chance], Assembly]] = {
     "shelf": _furniture.shelf,
     "snowman": _beings.snowman,
     "sofa": _furniture.sofa,
+    "sword": _curiosities.sword,
     "table": _furniture.table,
     "teapot": _vessels.teapot,
     "tower": _buildings.tower,
+    "train": _machines.train,
     "tree": _plants.tree,
     "umbrella": _furniture.umbrella,
     "vase": _vessels.vase,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Literal, get_args, overload
 
 from voxgen.core.checks import require_choice, require_int
@@ -20,7 +20,7 @@ def split_of(index: int) -> Split:
     return "test" if require_int("split_of", "index", index, 0) % HELD_OUT == HELD_OUT - 1 else "train"
 
 
-class ProceduralDataset(Sequence[ProceduralAsset]):
+class ProceduralDataset:
     """The first `count` assets of a split; made when they are asked for, and not kept. See `procedural_dataset`."""
 
     def __init__(self, count: int, *, seed: int = 0, split: Split = "train") -> None:
@@ -36,13 +36,16 @@ class ProceduralDataset(Sequence[ProceduralAsset]):
     def __repr__(self) -> str:
         return f"ProceduralDataset({self.count} assets, seed={self.seed}, split={self.split!r})"
 
-    def index(self, position: int) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def index_at(self, position: int) -> int:
         """The index, as `procedural_asset` takes it, of the asset at a position."""
         at = operator.index(position)
         if not -self.count <= at < self.count:
             raise IndexError(f"ProceduralDataset: position must lie in [{-self.count}, {self.count}); got {position}.")
         at %= self.count
         return at * HELD_OUT + HELD_OUT - 1 if self.split == "test" else at + at // (HELD_OUT - 1)
+
+    def __iter__(self) -> Iterator[ProceduralAsset]:
+        return (self[at] for at in range(self.count))
 
     @overload
     def __getitem__(self, position: int) -> ProceduralAsset: ...
@@ -51,7 +54,7 @@ class ProceduralDataset(Sequence[ProceduralAsset]):
     def __getitem__(self, position: int | slice) -> ProceduralAsset | list[ProceduralAsset]:
         if isinstance(position, slice):
             return [self[at] for at in range(*position.indices(self.count))]
-        return procedural_asset(self.index(position), seed=self.seed)
+        return procedural_asset(self.index_at(position), seed=self.seed)
 
 
 def procedural_dataset(count: int, *, seed: int = 0, split: Split = "train") -> ProceduralDataset:
