@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +21,10 @@ from models.two_stage_cases import (  # pyright: ignore[reportMissingImports] (p
     tokens,
 )
 from voxgen.core import SparseTensor, TriMesh
-from voxgen.core.errors import EmptyResultWarning, RangeError, ShapeError
+from voxgen.core.errors import EmptyResultWarning, FileFormatError, RangeError, ShapeError
 from voxgen.flow import ClassifierFreeGuidance
 from voxgen.models import LatentNormalization, SparseFlexDecoder, build
-from voxgen.models.pipelines import FocusingPipeline, focusing_samplers
+from voxgen.models.pipelines import FocusingPipeline, TrellisPipeline, focusing_samplers
 from voxgen.models.sparse_flex_vae import FlexDecoderConfig
 from voxgen.testing.grids import random_grid
 
@@ -141,6 +143,17 @@ def test_small_networks_of_the_registry_fit() -> None:
     statistics = LatentNormalization((0.0,) * 8, (1.0,) * 8)
     own = FocusingPipeline(flow.eval(), structure.eval(), latent_flow.eval(), vae.decoder, normalization=statistics, samplers=SAMPLERS)
     assert own.sample_structure(tokens(), generator=chances(1)).resolution == (16, 16, 16)
+
+
+def test_folder(pipeline: FocusingPipeline, tmp_path: Path) -> None:
+    saved = replace(pipeline, position_factor=2.0)
+    saved.save_folder(tmp_path)
+    found = FocusingPipeline.from_folder(tmp_path)
+    assert found.position_factor == 2.0
+    before, after = (p.generate(conditions=tokens(), generator=chances(1)) for p in (saved, found))
+    assert torch.equal(before.features.feats, after.features.feats)
+    with pytest.raises(FileFormatError, match="holds a pipeline 'focusing'; a 'trellis' is needed"):
+        TrellisPipeline.from_folder(tmp_path)
 
 
 def test_published_settings() -> None:

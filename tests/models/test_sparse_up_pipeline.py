@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,15 @@ def test_without_a_first_stage_meshes_can_be_textured(pipeline: SparseUpPipeline
     assert len(own.texture_mesh(sphere(), conditions={"latent": tokens()}).splats) > 0
     with pytest.raises(RangeError, match="no structure_flow"):
         own.generate(conditions=tokens())
+
+
+def test_folder(pipeline: SparseUpPipeline, tmp_path: Path) -> None:
+    saved = SparseUpPipeline(None, None, pipeline.latent_flow, pipeline.vae, normalization=UNIT, samplers=SAMPLERS)
+    saved.save_folder(tmp_path)
+    found = SparseUpPipeline.from_folder(tmp_path)
+    assert found.structure_flow is None
+    before, after = (p.texture_mesh(sphere(), conditions=tokens(), generator=chances(1)) for p in (saved, found))
+    assert torch.equal(before.splats.sh, after.splats.sh)
 
 
 def test_no_level_above_the_latent() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
 from models.two_stage_cases import (  # pyright: ignore[reportMissingImports]
+    CONDITION,
     SAMPLERS,
     SIDE,
     WIDTH,
@@ -25,10 +28,10 @@ from models.two_stage_cases import (  # pyright: ignore[reportMissingImports]
     tokens,
 )
 from voxgen.core import SparseTensor, VoxelGrid
-from voxgen.core.errors import EmptyResultWarning, RangeError, ShapeError
+from voxgen.core.errors import DtypeError, EmptyResultWarning, FileFormatError, RangeError, ShapeError
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler
-from voxgen.models import LatentNormalization, build
-from voxgen.models.checkpoints import load_trellis
+from voxgen.models import LatentNormalization, SmallImageEncoder, build
+from voxgen.models.checkpoints import load_trellis, to_trellis
 from voxgen.models.pipelines import TrellisPipeline, trellis_samplers
 from voxgen.testing.compare import assert_same
 from voxgen.testing.grids import random_grid
@@ -141,7 +144,11 @@ def test_released_samplers() -> None:
 
 
 def test_generate_is_its_stages_and_follows_the_seed(pipeline: TrellisPipeline) -> None:
-    made = pipeline.generate(conditions=tokens(), generator=torch.Generator().manual_seed(3))
+    seen: list[tuple[str, int]] = []
+    made = pipeline.generate(
+        conditions=tokens(), generator=torch.Generator().manual_seed(3), callback=lambda stage, state: seen.append((stage, state.step))
+    )
+    assert seen == [("structure", 1), ("structure", 2), ("latent", 1), ("latent", 2)]
     chance = torch.Generator().manual_seed(3)
     structure = pipeline.sample_structure(tokens(), generator=chance)
     latent = pipeline.sample_latent(structure, tokens(), generator=chance)
@@ -169,6 +176,115 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(pipeline: TrellisPipeline) ->
         torch.testing.assert_close(alone.splats.means, both.splats.sample(i).means, rtol=1e-4, atol=1e-5)
         assert alone.mesh is not None
         assert torch.equal(alone.mesh.faces, both.meshes[i].faces)
+
+
+def released_folder(pipeline: TrellisPipeline, folder: Path) -> dict[str, Any]:
+    """The networks in the released layout: pairs under ckpts/, one of a class that is not used, and pipeline.json."""
+    (folder / "ckpts").mkdir()
+    width = {"in_channels": WIDTH, "out_channels": WIDTH, "cond_channels": CONDITION, "num_blocks": 1, "num_heads": 2, "model_channels": 24}
+    small = {"resolution": SIDE, "latent_channels": WIDTH, "num_blocks": 1, "num_heads": 2, "window_size": 4, "use_fp16": False}
+    vae = {"latent_channels": WIDTH, "num_res_blocks": 1, "num_res_blocks_middle": 1, "channels": [16, 8], "use_fp16": False}
+    flow = {"resolution": SIDE, "patch_size": 2, "io_block_channels": [8], "num_io_res_blocks": 2, "use_fp16": False}
+    networks: dict[str, tuple[str, Any, dict[str, Any]]] = {
+        "sparse_structure_flow_model": ("SparseStructureFlowModel", pipeline.structure_flow, {"resolution": 4, "use_fp16": False, **width}),
+        "sparse_structure_decoder": ("SparseStructureDecoder", pipeline.structure_decoder, {"out_channels": 1, **vae}),
+        "slat_flow_model": ("ElasticSLatFlowModel", pipeline.latent_flow, {**flow, **width}),
+        "slat_decoder_gs": (
+            "SLatGaussianDecoder",
+            pipeline.gaussian_decoder,
+            {"model_channels": 24, "representation_config": {"num_gaussians": 2}, **small},
+        ),
+        "slat_decoder_mesh": ("SLatMeshDecoder", pipeline.mesh_decoder, {"model_channels": 256, **small}),
+    }
+    for name, (kind, module, arguments) in networks.items():
+        (folder / "ckpts" / f"{name}.json").write_text(json.dumps({"name": kind, "args": arguments}))
+        save_file({key: value.contiguous() for key, value in to_trellis(module).items()}, folder / "ckpts" / f"{name}.safetensors")
+    (folder / "ckpts" / "radiance.json").write_text(json.dumps({"name": "SLatRadianceFieldDecoder", "args": {}}))
+    params = {"steps": 25, "cfg_strength": 5.0, "cfg_interval": [0.5, 1.0], "rescale_t": 3.0}
+    sampler = {"name": "FlowEulerGuidanceIntervalSampler", "args": {"sigma_min": 1e-5}, "params": params}
+    content = {
+        "name": "TrellisImageTo3DPipeline",
+        "args": {
+            "models": {**{name: f"ckpts/{name}" for name in networks}, "slat_decoder_rf": "ckpts/radiance"},
+            "sparse_structure_sampler": sampler,
+            "slat_sampler": {**sampler, "name": "FlowEulerCfgSampler", "params": {"steps": 12, "cfg_strength": 3.0}},
+            "slat_normalization": {"mean": UNIT.mean, "std": UNIT.std},
+            "image_cond_model": "dinov2_vitl14_reg",
+        },
+    }
+    (folder / "pipeline.json").write_text(json.dumps(content))
+    return content
+
+
+def test_released_layout(pipeline: TrellisPipeline, tmp_path: Path) -> None:
+    content = released_folder(pipeline, tmp_path)
+    found = TrellisPipeline.from_folder(tmp_path, image_encoder=Colours())
+    assert found.samplers["structure"] == trellis_samplers()["structure"]
+    assert found.samplers["latent"] == EulerSampler(12, guidance=ClassifierFreeGuidance(4.0))
+    assert found.normalization == UNIT
+    assert isinstance(found.image_encoder, Colours)
+    for name in TrellisPipeline.networks:
+        state = getattr(found, name).state_dict()
+        assert all(torch.equal(state[key], value) for key, value in getattr(pipeline, name).state_dict().items()), name
+    half = TrellisPipeline.from_folder(tmp_path, dtype=torch.float64)
+    assert half.structure_flow is not None
+    assert half.structure_flow.torso_dtype == torch.float64
+
+    def changed(**fields: Any) -> None:
+        (tmp_path / "pipeline.json").write_text(json.dumps({**content, "args": {**content["args"], **fields}}))
+
+    models = content["args"]["models"]
+    for fields, words in (
+        ({"models": {k: v for k, v in models.items() if k != "slat_flow_model"}}, "must name a SLatFlowModel"),
+        ({"models": {**models, "again": "ckpts/slat_flow_model"}}, "more than one SLatFlowModel"),
+        ({"models": {**models, "far": "../x"}}, "files in the folder for 'far'"),
+        ({"slat_normalization": {"mean": [1.0]}}, "normalisation"),
+        ({"slat_sampler": {"name": "DDIM", "params": {}}}, "sampler 'DDIM'"),
+        ({"slat_sampler": {"name": "FlowEulerSampler", "params": {"steps": 0}}}, "steps"),
+        ({"slat_sampler": {"name": "FlowEulerSampler"}}, "name, args and params"),
+    ):
+        changed(**fields)
+        with pytest.raises(FileFormatError, match=words):
+            TrellisPipeline.from_folder(tmp_path)
+    changed(models={**models, "slat_decoder_gs": "ckpts/none"})
+    with pytest.raises(FileNotFoundError):
+        TrellisPipeline.from_folder(tmp_path)
+    (tmp_path / "ckpts" / "radiance.json").write_text(json.dumps({"name": "SLatOracle", "args": {}}))
+    changed()
+    with pytest.raises(FileFormatError, match="class 'SLatOracle'"):
+        TrellisPipeline.from_folder(tmp_path)
+    (tmp_path / "pipeline.json").write_text("{}")
+    with pytest.raises(FileFormatError, match='"args" with "models"'):
+        TrellisPipeline.from_folder(tmp_path)
+
+
+def test_own_folder(pipeline: TrellisPipeline, tmp_path: Path) -> None:
+    encoder = SmallImageEncoder(16, CONDITION, 8, halvings=2, num_blocks=1, num_heads=2)
+    saved = replace(pipeline, image_encoder={"structure": encoder, "latent": encoder}, closed=False, up="y")
+    saved.save_folder(tmp_path / "p")
+    found = TrellisPipeline.from_folder(tmp_path / "p")
+    assert (found.closed, found.up, found.normalization, dict(found.samplers)) == (False, "y", UNIT, dict(SAMPLERS))
+    picture = np.zeros((20, 20, 4), np.uint8)
+    picture[4:16, 4:16] = (250, 120, 30, 255)
+    before, after = (p.generate(picture, generator=chances(1)) for p in (saved, found))
+    assert before.splats is not None
+    assert after.splats is not None
+    assert torch.equal(before.splats.means, after.splats.means)
+    with pytest.raises(DtypeError, match=r"save_folder \(image_encoder\).*Colours"):
+        pipeline.save_folder(tmp_path / "q")
+    assert not (tmp_path / "q").exists()
+    replace(pipeline, mesh_decoder=None).save_folder(tmp_path / "q", dtype=torch.float16, image_encoder=False)
+    assert TrellisPipeline.from_folder(tmp_path / "q", image_encoder=Colours()).mesh_decoder is None
+    manifest = json.loads((tmp_path / "q" / "pipeline.json").read_text())
+    manifest["settings"]["options"]["colour"] = 1
+    (tmp_path / "q" / "pipeline.json").write_text(json.dumps(manifest))
+    with pytest.raises(FileFormatError, match="options that this pipeline does not: colour"):
+        TrellisPipeline.from_folder(tmp_path / "q")
+    del manifest["settings"]["samplers"]
+    manifest["settings"]["options"] = {}
+    (tmp_path / "q" / "pipeline.json").write_text(json.dumps(manifest))
+    with pytest.raises(FileFormatError, match="make no TrellisPipeline"):
+        TrellisPipeline.from_folder(tmp_path / "q")
 
 
 def test_meshes_close_where_cells_end(pipeline: TrellisPipeline) -> None:
@@ -245,6 +361,8 @@ def test_bad_input(pipeline: TrellisPipeline) -> None:
         TrellisPipeline(*parts)
     with pytest.raises(RangeError, match="samplers must have one for 'latent'"):
         TrellisPipeline(*parts, normalization=UNIT, samplers={"structure": EulerSampler(2)})
+    with pytest.raises(DtypeError, match="latent_flow must be a LatentFlow or PatchedLatentFlow"):
+        TrellisPipeline(p.structure_flow, p.structure_decoder, p.structure_flow, normalization=UNIT)  # pyright: ignore[reportArgumentType]
     with pytest.raises(RangeError, match="must divide the 8"):
         TrellisPipeline(p.structure_flow, p.structure_decoder, plain_flow(side=16), normalization=UNIT)
     with pytest.raises(RangeError, match="no structure_flow"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,7 +18,7 @@ from voxgen.models.sparse_flex_vae import SparseFlexDecoder
 from voxgen.representations import SparseFlex
 
 from .stages import Generators
-from .two_stages import STAGES, TwoStagePipeline
+from .two_stages import STAGES, StageCallback, TwoStagePipeline
 
 __all__ = ["FocusingPipeline", "GeneratedSurface", "focusing_samplers"]
 
@@ -80,6 +81,12 @@ class FocusingPipeline(TwoStagePipeline):
         >>> voxgen.io.save_mesh(made.mesh, "shirt.glb")                                                    # doctest: +SKIP
     """
 
+    kind: ClassVar[str] = "focusing"
+    networks: ClassVar[Any] = {
+        **TwoStagePipeline.networks,
+        "decoder": SparseFlexDecoder,
+    }
+
     decoder: SparseFlexDecoder
     samplers: Mapping[str, Sampler] = field(default_factory=focusing_samplers, kw_only=True)
     position_factor: float = field(default=1.0, kw_only=True)
@@ -116,6 +123,7 @@ class FocusingPipeline(TwoStagePipeline):
         tile: int | None = None,
         generator: Generators = None,
         progress: bool = False,
+        callback: StageCallback | None = None,
         remove_background: RemoveBackground | None = None,
         assume_foreground: bool = False,
     ) -> GeneratedSurface:
@@ -128,11 +136,21 @@ class FocusingPipeline(TwoStagePipeline):
             prune, tile: see `decode`.
             generator: of all noise, structure first: one, or one for each of the b · samples objects.
             progress: show bars.
+            callback: called after each step with the stage's name and the sampler's state.
             remove_background, assume_foreground: see `prepare_image`.
         Raises:
             RangeError: neither a picture nor tokens, or both; a picture without an encoder.   Others as `prepare_image`.
         Warns:
             EmptyResultWarning: an object without an occupied cell, or of which the decoder keeps none; it is empty.
         """
-        _, latent = self._generated(image, conditions, samples, generator, progress, remove_background, assume_foreground)
+        _, latent = self._generated(
+            image,
+            conditions,
+            samples=samples,
+            generator=generator,
+            progress=progress,
+            callback=callback,
+            remove_background=remove_background,
+            assume_foreground=assume_foreground,
+        )
         return self.decode(latent, prune=prune, tile=tile, progress=progress)

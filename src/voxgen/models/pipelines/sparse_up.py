@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 
@@ -22,7 +24,7 @@ from voxgen.representations import GaussianSplats
 
 from .conditions import stage_conditions
 from .stages import Generators, warn_if_empty
-from .two_stages import STAGES, TwoStagePipeline
+from .two_stages import STAGES, StageCallback, TwoStagePipeline
 
 __all__ = ["GeneratedTexture", "SparseUpPipeline"]
 
@@ -66,6 +68,12 @@ class SparseUpPipeline(TwoStagePipeline):
         >>> made.splats.save_ply("chair.ply")                                                              # doctest: +SKIP
     """
 
+    kind: ClassVar[str] = "sparse-up"
+    networks: ClassVar[Any] = {
+        **TwoStagePipeline.networks,
+        "vae": TextureVAE,
+    }
+
     vae: TextureVAE
 
     def __post_init__(self) -> None:
@@ -104,6 +112,7 @@ class SparseUpPipeline(TwoStagePipeline):
         source: MaskSource | None = None,
         generator: Generators = None,
         progress: bool = False,
+        callback: StageCallback | None = None,
         remove_background: RemoveBackground | None = None,
         assume_foreground: bool = False,
     ) -> GeneratedTexture:
@@ -116,6 +125,7 @@ class SparseUpPipeline(TwoStagePipeline):
             source: "predicted" (also None) or "all", see `decode`.
             generator: of all noise, structure first: one, or one for each of the b · samples objects.
             progress: show bars.
+            callback: called after each step with the stage's name and the sampler's state.
             remove_background, assume_foreground: see `prepare_image`.
         Raises:
             RangeError: neither a picture nor tokens, or both; a picture without an encoder; a pipeline without the first stage.
@@ -123,7 +133,16 @@ class SparseUpPipeline(TwoStagePipeline):
         Warns:
             EmptyResultWarning: an object without an occupied cell; it is empty.
         """
-        _, latent = self._generated(image, conditions, samples, generator, progress, remove_background, assume_foreground)
+        _, latent = self._generated(
+            image,
+            conditions,
+            samples=samples,
+            generator=generator,
+            progress=progress,
+            callback=callback,
+            remove_background=remove_background,
+            assume_foreground=assume_foreground,
+        )
         return self.decode(latent, source=source)
 
     def texture_mesh(
@@ -135,6 +154,7 @@ class SparseUpPipeline(TwoStagePipeline):
         samples: int = 1,
         generator: Generators = None,
         progress: bool = False,
+        callback: StageCallback | None = None,
         remove_background: RemoveBackground | None = None,
         assume_foreground: bool = False,
     ) -> GeneratedTexture:
@@ -145,7 +165,7 @@ class SparseUpPipeline(TwoStagePipeline):
             image, conditions: as in `generate`.
             samples: textures of each mesh; those of one stand side by side.
             generator: of the latent's noise: one, or one for each texture.
-            progress, remove_background, assume_foreground: as in `generate`.
+            progress, callback, remove_background, assume_foreground: as in `generate`.
         Raises:
             RangeError: another axis up; as `generate`.   ShapeError: as many meshes as pictures are needed.   FrameError, MeshError: a
             mesh outside the cube, or one that cannot be used.
@@ -170,7 +190,8 @@ class SparseUpPipeline(TwoStagePipeline):
             raise ShapeError(f"{where}: one picture is needed for each of {len(meshes)} meshes; got {len(tokens) // samples}.")
         grid = structures[0].parents if structures else self._cells(meshes, samples)
         warn_if_empty(where, grid, hint="Give a mesh with area.")
-        latent = self.sample_latent(grid, tokens, generator=generator, progress=progress)
+        own = None if callback is None else partial(callback, STAGES[1])
+        latent = self.sample_latent(grid, tokens, generator=generator, progress=progress, callback=own)
         return self.decode(latent, structures=structures)
 
     def mesh_structures(self, meshes: Sequence[TriMesh], samples: int = 1) -> tuple[Structure, ...]:

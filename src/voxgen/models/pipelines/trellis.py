@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 
@@ -20,11 +22,15 @@ from voxgen.models.sc_vae import LatentNormalization
 from voxgen.models.slat import SLatGaussianDecoder, SLatMeshDecoder
 from voxgen.representations import GaussianSplats, SparseFlex
 
+from .conditions import Conditioners
+from .folder import read_manifest
 from .stages import Generators
-from .two_stages import TwoStagePipeline
+from .trellis_release import read_released
+from .two_stages import StageCallback, TwoStagePipeline
 
 __all__ = ["TRELLIS_LATENTS", "GeneratedTrellis", "TrellisPipeline"]
 
+P = TypeVar("P", bound="TrellisPipeline")
 Output = Literal["splats", "mesh"]
 
 TRELLIS_LATENTS = LatentNormalization(
@@ -83,11 +89,48 @@ class TrellisPipeline(TwoStagePipeline):
         >>> made.splats.save_ply("chair.ply")                                                             # doctest: +SKIP
     """
 
+    kind: ClassVar[str] = "trellis"
+    networks: ClassVar[Any] = {
+        **TwoStagePipeline.networks,
+        "gaussian_decoder": SLatGaussianDecoder,
+        "mesh_decoder": SLatMeshDecoder,
+    }
+
     gaussian_decoder: SLatGaussianDecoder | None = None
     mesh_decoder: SLatMeshDecoder | None = None
     normalization: LatentNormalization = field(default=TRELLIS_LATENTS, kw_only=True)
     up: UpAxis = field(default="z", kw_only=True)
     closed: bool = field(default=True, kw_only=True)
+
+    @classmethod
+    def from_folder(
+        cls: type[P],
+        path: str | os.PathLike[str],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        image_encoder: Conditioners = None,
+        verify: bool = True,
+    ) -> P:
+        """The pipeline in a folder that `save_folder` wrote, or in a copy of microsoft/TRELLIS-image-large, in evaluation mode.
+
+        Args:
+            path: the folder. In the released layout pipeline.json names NAME.json and NAME.safetensors of each network; radiance fields
+                and encoders are left out.
+            device: where parameters are made; None is the CPU.
+            dtype: of the matrices and convolutions inside the blocks, in place of what the files say (float16 as released):
+                torch.float32 on a CPU.
+            image_encoder: of pictures: for the released weights `DINOv2Encoder("folder of DINOv2 ViT-L with registers")`.
+            verify: compare the checksums of files that `save_folder` wrote.
+        Raises:
+            FileNotFoundError: no such folder, or a file is missing.   FileFormatError: another pipeline, or a damaged file.
+            CheckpointError: weights that do not fit their configuration.
+        """
+        where, folder = f"{cls.__name__}.from_folder", Path(os.fspath(path))
+        manifest = read_manifest(where, folder)
+        if "voxgen.pipeline" not in manifest:
+            return cls(**read_released(where, folder, manifest, device, dtype), image_encoder=image_encoder)
+        return super().from_folder(path, device=device, dtype=dtype, image_encoder=image_encoder, verify=verify)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,6 +178,7 @@ class TrellisPipeline(TwoStagePipeline):
         outputs: Sequence[Output] | None = None,
         generator: Generators = None,
         progress: bool = False,
+        callback: StageCallback | None = None,
         remove_background: RemoveBackground | None = None,
         assume_foreground: bool = False,
     ) -> GeneratedTrellis:
@@ -147,11 +191,21 @@ class TrellisPipeline(TwoStagePipeline):
             outputs: see `decode`.
             generator: of all noise, structure first: one, or one for each of the b · samples objects.
             progress: show bars.
+            callback: called after each step with the stage's name and the sampler's state.
             remove_background, assume_foreground: see `prepare_image`.
         Raises:
             RangeError: neither a picture nor tokens, or both; a picture without an encoder.   Others as `prepare_image`.
         Warns:
             EmptyResultWarning: an object without an occupied cell; it is empty.
         """
-        _, latent = self._generated(image, conditions, samples, generator, progress, remove_background, assume_foreground)
+        _, latent = self._generated(
+            image,
+            conditions,
+            samples=samples,
+            generator=generator,
+            progress=progress,
+            callback=callback,
+            remove_background=remove_background,
+            assume_foreground=assume_foreground,
+        )
         return self.decode(latent, outputs)

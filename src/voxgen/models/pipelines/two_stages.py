@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from voxgen.attention import Context
 from voxgen.core import SparseTensor, VoxelGrid
-from voxgen.core.errors import RangeError, ShapeError
+from voxgen.core.checks import describe
+from voxgen.core.errors import DtypeError, FileFormatError, RangeError, ShapeError
 from voxgen.core.frame import UpAxis
-from voxgen.flow import ClassifierFreeGuidance, EulerSampler, Sampler
-from voxgen.models.image_condition import Picture
+from voxgen.flow import ClassifierFreeGuidance, EulerSampler, Sampler, SamplerState
+from voxgen.flow.samplers import Callback
+from voxgen.models._pretrained import require_saveable
+from voxgen.models.image_condition import ImageConditioner, Picture
 from voxgen.models.image_condition.background import RemoveBackground
 from voxgen.models.latent_flow import LatentFlow, PatchedLatentFlow
 from voxgen.models.sc_vae import LatentNormalization
 from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE
 
 from .conditions import Conditioners, stage_conditions
+from .folder import (
+    normalization_from_json,
+    normalization_to_json,
+    read_pipeline_folder,
+    sampler_from_json,
+    sampler_to_json,
+    write_pipeline_folder,
+)
 from .stages import Generators, repeated, sample_latent, sample_structure, warn_if_empty
 
 __all__ = ["STAGES", "TwoStagePipeline", "trellis_samplers"]
+
+P = TypeVar("P", bound="TwoStagePipeline")
+StageCallback: TypeAlias = Callable[[str, SamplerState[Any]], None]
+"""Called after each step of a sampler with the name of its stage and the state."""
 
 STAGES = ("structure", "latent")
 """By these names a pipeline knows samplers, image encoders and tokens of its stages."""
@@ -36,7 +56,7 @@ def trellis_samplers() -> dict[str, Sampler]:
 
 @dataclass(frozen=True, eq=False)
 class TwoStagePipeline(ABC):
-    """Base of pipelines of two flows. Subclasses add decoders and `generate`.
+    """Base of pipelines of two flows. Subclasses add decoders, `generate`, and the words `kind` and `networks`.
 
     Networks run where they are and as they are: move them to a device and call `.eval()` first.
 
@@ -49,8 +69,17 @@ class TwoStagePipeline(ABC):
         up: the axis that points up in what the networks were trained on.
     Raises:
         RangeError: only one half of the first stage, no sampler for a stage, grids that do not fit each other.   ShapeError: widths
-        that do not fit.
+        that do not fit.   DtypeError: a network of another class.
     """
+
+    kind: ClassVar[str]
+    """What folders call the pipeline."""
+    networks: ClassVar[Mapping[str, type[nn.Module] | tuple[type[nn.Module], ...]]] = {
+        "structure_flow": StructureFlow,
+        "structure_decoder": (StructureDecoder, StructureVAE),
+        "latent_flow": (LatentFlow, PatchedLatentFlow),
+    }
+    """Fields that hold networks, and of which classes."""
 
     structure_flow: StructureFlow | None
     structure_decoder: StructureDecoder | StructureVAE | None
@@ -62,6 +91,11 @@ class TwoStagePipeline(ABC):
 
     def __post_init__(self) -> None:
         where, flow, decoder = type(self).__name__, self.structure_flow, self.structure_decoder
+        for name, classes in self.networks.items():
+            found = getattr(self, name)
+            if not isinstance(found, classes) and not (found is None and name != "latent_flow"):
+                wanted = " or ".join(c.__name__ for c in (classes if isinstance(classes, tuple) else (classes,)))
+                raise DtypeError(f"{where}: {name} must be a {wanted}; got {describe(found)}.")
         if (flow is None) != (decoder is None):
             raise RangeError(f"{where}: structure_flow and structure_decoder come together; got one of them.")
         missing = [stage for stage in self.stages if stage not in self.samplers]
@@ -92,6 +126,87 @@ class TwoStagePipeline(ABC):
     def latent_widths(self) -> dict[str, int]:
         """Width of the latent that each decoder reads."""
 
+    def save_folder(
+        self, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, image_encoder: bool = True, overwrite: bool = True
+    ) -> None:
+        """Write pipeline.json and a .safetensors file for each network; all or none appear.
+
+        Args:
+            path: the folder; made where it does not exist.
+            dtype: in which weights are stored, see `save_pretrained`; None: as they are.
+            image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2).
+            overwrite: False raises where a file of that name exists.
+        Raises:
+            DtypeError: an image encoder or a sampler that is not voxgen's own.   Others as `write_pipeline_folder`.
+        """
+        where = f"{type(self).__name__}.save_folder"
+        parts: dict[str, nn.Module] = {name: part for name in self.networks if (part := getattr(self, name)) is not None}
+        encoder = self.image_encoder if image_encoder else None
+        encoders = {"image_encoder": encoder} if encoder is not None else {}
+        if isinstance(encoder, Mapping):
+            encoders = {f"image_encoder.{stage}": own for stage, own in encoder.items()}
+        for name, own in encoders.items():
+            require_saveable(f"{where} ({name})", cast(nn.Module, own), dtype)
+            parts[name] = cast(nn.Module, own)
+        settings = {
+            "normalization": normalization_to_json(self.normalization),
+            "samplers": {stage: sampler_to_json(sampler) for stage, sampler in self.samplers.items()},
+            "options": {name: getattr(self, name) for name in self._options()},
+        }
+        write_pipeline_folder(path, self.kind, parts, settings, dtype=dtype, overwrite=overwrite)
+
+    @classmethod
+    def from_folder(
+        cls: type[P],
+        path: str | os.PathLike[str],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        image_encoder: Conditioners = None,
+        verify: bool = True,
+    ) -> P:
+        """The pipeline that `save_folder` wrote, its networks in evaluation mode.
+
+        Args:
+            path: the folder.
+            device: where parameters are made; None is the CPU.
+            dtype: of the matrices and convolutions inside the blocks, in place of what the files say.
+            image_encoder: in place of those in the folder.
+            verify: compare the checksums of all files.
+        Raises:
+            FileNotFoundError: no such folder, or a file is missing.   FileFormatError: another pipeline, or a damaged file.
+            CheckpointError: weights that do not fit their configuration.
+        """
+        where = f"{cls.__name__}.from_folder"
+        read = read_pipeline_folder(path, cls.kind, device=device, torso_dtype=dtype, verify=verify)
+        settings, parts = read.settings, read.networks
+        prefix = "image_encoder."
+        by_stage = {name.removeprefix(prefix): cast(ImageConditioner, part) for name, part in parts.items() if name.startswith(prefix)}
+        own = by_stage or cast(Any, parts.get("image_encoder"))
+        try:
+            normalization = normalization_from_json(settings["normalization"])
+            if normalization is None:
+                raise FileFormatError(f"{where}: {path} must have the normalisation of its latents; it has none.")
+            options = dict(settings["options"])
+            unknown = sorted(set(options) - set(cls._options()))
+            if unknown:
+                raise FileFormatError(f"{where}: {path} has options that this pipeline does not: {', '.join(unknown)}.")
+            return cls(
+                **{name: parts.get(name) for name in cls.networks},
+                normalization=normalization,
+                samplers={stage: sampler_from_json(sampler) for stage, sampler in settings["samplers"].items()},
+                image_encoder=own if image_encoder is None else image_encoder,
+                **options,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FileFormatError(f"{where}: the settings in {path} make no {cls.__name__}: {error!r}.") from error
+
+    @classmethod
+    def _options(cls) -> list[str]:
+        """Fields of plain values."""
+        known = {*cls.networks, "normalization", "samplers", "image_encoder"}
+        return [f.name for f in dataclasses.fields(cls) if f.name not in known]
+
     def sample_structure(
         self,
         condition: Context,
@@ -100,6 +215,7 @@ class TwoStagePipeline(ABC):
         samples: int = 1,
         generator: Generators = None,
         progress: bool = False,
+        callback: Callback | None = None,
     ) -> VoxelGrid:
         """Occupied cells on the grid of the latent.
 
@@ -109,6 +225,7 @@ class TwoStagePipeline(ABC):
             samples: structures of each object; those of one stand side by side.
             generator: of the noise: one, or one for each structure, which is then the same alone and in any batch.
             progress: show a bar.
+            callback: called with the sampler's state after each step.
         Raises:
             RangeError: a pipeline without the first stage.   ShapeError: noise that does not fit.
         """
@@ -126,6 +243,7 @@ class TwoStagePipeline(ABC):
             up=self.up,
             generator=generator,
             progress=progress,
+            callback=callback,
         )
 
     def sample_latent(
@@ -136,6 +254,7 @@ class TwoStagePipeline(ABC):
         noise: SparseTensor | None = None,
         generator: Generators = None,
         progress: bool = False,
+        callback: Callback | None = None,
     ) -> SparseTensor:
         """Latent on given cells, not normalised.
 
@@ -143,7 +262,7 @@ class TwoStagePipeline(ABC):
             grid: of b objects.
             condition: tokens of as many objects.
             noise: the start, on the cells of the grid; None draws it.
-            generator, progress: as in `sample_structure`.
+            generator, progress, callback: as in `sample_structure`.
         Raises:
             ShapeError: noise or tokens that do not fit the grid.
         """
@@ -157,15 +276,18 @@ class TwoStagePipeline(ABC):
             noise=noise,
             generator=generator,
             progress=progress,
+            callback=callback,
         )
 
     def _generated(
         self,
         image: Picture | Sequence[Picture] | None,
         conditions: Context | Mapping[str, Context] | None,
+        *,
         samples: int,
         generator: Generators,
         progress: bool,
+        callback: StageCallback | None,
         remove_background: RemoveBackground | None,
         assume_foreground: bool,
     ) -> tuple[VoxelGrid, SparseTensor]:
@@ -184,6 +306,8 @@ class TwoStagePipeline(ABC):
             remove_background=remove_background,
             assume_foreground=assume_foreground,
         )
-        structure = self.sample_structure(tokens["structure"], generator=generator, progress=progress)
+        first, second = (None if callback is None else partial(callback, stage) for stage in STAGES)
+        structure = self.sample_structure(tokens["structure"], generator=generator, progress=progress, callback=first)
         warn_if_empty(where, structure, stacklevel=4)
-        return structure, self.sample_latent(structure, tokens["latent"], generator=generator, progress=progress)
+        latent = self.sample_latent(structure, tokens["latent"], generator=generator, progress=progress, callback=second)
+        return structure, latent
