@@ -106,7 +106,7 @@ def _grid(where: str, packed: Packed) -> tuple[VoxelGrid, dict[str, Any]]:
     if cells.ndim != 2 or cells.shape[1] != 3 or cells.is_floating_point():
         raise ShapeError(f"cells must be (n, 3) whole numbers; got {describe(cells)}")
     coords = torch.nn.functional.pad(cells.int(), (1, 0))
-    check_coords(where, coords, volume.resolution, 1)
+    check_coords("cells", coords, volume.resolution, 1)
     grid = VoxelGrid.from_sorted(coords, resolution=volume.resolution, batch_size=1, frame=volume.frame)
     return grid, volume.extra
 
@@ -217,7 +217,7 @@ def _unpack_images(where: str, packed: Packed) -> Any:
 
     held, facts = packed.tensors, packed.facts
     camera = Camera(held["world_to_camera"], held["intrinsics"], **facts)
-    images = decode_pictures(where, held["png"], held["lengths"])
+    images = decode_pictures(where, held["png"], held["lengths"], (facts["height"], facts["width"]))
     return ConditionImages(images, camera)
 
 

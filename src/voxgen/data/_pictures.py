@@ -27,11 +27,13 @@ def encode_pictures(images: UInt8[Tensor, "v h w 4"]) -> tuple[UInt8[Tensor, " n
     return stream, torch.tensor([len(f) for f in files], dtype=torch.int64)
 
 
-def decode_pictures(where: str, stream: UInt8[Tensor, " n"], lengths: Int64[Tensor, " v"]) -> UInt8[Tensor, "v h w 4"]:
-    """Inverse of `encode_pictures`.
+def decode_pictures(
+    where: str, stream: UInt8[Tensor, " n"], lengths: Int64[Tensor, " v"], size: tuple[int, int]
+) -> UInt8[Tensor, "v h w 4"]:
+    """Inverse of `encode_pictures`; `size` is height and width.
 
     Raises:
-        FileFormatError: lengths that do not fit, damaged files, pictures of several sizes.
+        FileFormatError: lengths that do not fit, damaged files, pictures of another size.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -44,6 +46,8 @@ def decode_pictures(where: str, stream: UInt8[Tensor, " n"], lengths: Int64[Tens
                 pictures.append(torch.from_numpy(np.array(file.convert("RGBA"))))
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise FileFormatError(f"{where}: picture {i} is no whole PNG file ({error}).") from None
-    if len({p.shape for p in pictures}) > 1:
-        raise FileFormatError(f"{where}: pictures must be of one size; got {sorted({tuple(p.shape) for p in pictures})}.")
-    return torch.stack(pictures) if pictures else torch.zeros(0, 1, 1, 4, dtype=torch.uint8)
+    wanted = (*size, 4)
+    for i, picture in enumerate(pictures):
+        if picture.shape != wanted:
+            raise FileFormatError(f"{where}: pictures must be {wanted}; picture {i} is {tuple(picture.shape)}.")
+    return torch.stack(pictures) if pictures else torch.zeros(0, *wanted, dtype=torch.uint8)
