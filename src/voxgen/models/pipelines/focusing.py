@@ -17,8 +17,8 @@ from voxgen.models.image_condition.background import RemoveBackground
 from voxgen.models.sparse_flex_vae import SparseFlexDecoder
 from voxgen.representations import SparseFlex
 
-from .stages import Generators
-from .two_stages import STAGES, StageCallback, TwoStagePipeline
+from .stages import Generators, StageCallback
+from .two_stages import STAGES, TwoStagePipeline
 
 __all__ = ["FocusingPipeline", "GeneratedSurface", "focusing_samplers"]
 

@@ -23,8 +23,8 @@ from voxgen.ops.surface_cells import surface_grid
 from voxgen.representations import GaussianSplats
 
 from .conditions import stage_conditions
-from .stages import Generators, warn_if_empty
-from .two_stages import STAGES, StageCallback, TwoStagePipeline
+from .stages import Generators, StageCallback, warn_if_empty
+from .two_stages import STAGES, TwoStagePipeline
 
 __all__ = ["GeneratedTexture", "SparseUpPipeline"]
 

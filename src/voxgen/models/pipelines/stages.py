@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from voxgen.core.batching import counts_from_offsets
 from voxgen.core.checks import require_int
 from voxgen.core.errors import EmptyResultWarning, RangeError, ShapeError
 from voxgen.core.frame import UpAxis
-from voxgen.flow import Sampler, noise_like
+from voxgen.flow import Sampler, SamplerState, noise_like
 from voxgen.flow.path import Velocity
 from voxgen.flow.samplers import Callback
 from voxgen.models.latent_flow import LatentFlow, PatchedLatentFlow
@@ -24,10 +24,13 @@ from voxgen.models.sc_vae import LatentNormalization
 from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE, occupied_cells
 from voxgen.ops.resample import Structure
 
-__all__ = ["Generators", "repeated", "sample_latent", "sample_structure", "unconditional", "warn_if_empty"]
+__all__ = ["Generators", "StageCallback", "repeated", "sample_latent", "sample_structure", "unconditional", "warn_if_empty"]
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 """Of noise: torch's own, one for the whole batch, or one a sample, which then has the same noise alone and in any batch."""
+
+StageCallback: TypeAlias = Callable[[str, SamplerState[Any]], None]
+"""Called after each step of a sampler with the name of its stage and the state."""
 
 
 @torch.no_grad()

@@ -24,9 +24,9 @@ from voxgen.representations import GaussianSplats, SparseFlex
 
 from .conditions import Conditioners
 from .folder import read_manifest
-from .stages import Generators
+from .stages import Generators, StageCallback
 from .trellis_release import read_released
-from .two_stages import StageCallback, TwoStagePipeline
+from .two_stages import TwoStagePipeline
 
 __all__ = ["TRELLIS_LATENTS", "GeneratedTrellis", "TrellisPipeline"]
 

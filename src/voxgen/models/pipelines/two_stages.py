@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.checks import describe
 from voxgen.core.errors import DtypeError, FileFormatError, RangeError, ShapeError
 from voxgen.core.frame import UpAxis
-from voxgen.flow import ClassifierFreeGuidance, EulerSampler, Sampler, SamplerState
+from voxgen.flow import ClassifierFreeGuidance, EulerSampler, Sampler
 from voxgen.flow.samplers import Callback
 from voxgen.models._pretrained import require_saveable
 from voxgen.models.image_condition import ImageConditioner, Picture
@@ -37,13 +37,11 @@ from .folder import (
     sampler_to_json,
     write_pipeline_folder,
 )
-from .stages import Generators, repeated, sample_latent, sample_structure, warn_if_empty
+from .stages import Generators, StageCallback, repeated, sample_latent, sample_structure, warn_if_empty
 
 __all__ = ["STAGES", "TwoStagePipeline", "trellis_samplers"]
 
 P = TypeVar("P", bound="TwoStagePipeline")
-StageCallback: TypeAlias = Callable[[str, SamplerState[Any]], None]
-"""Called after each step of a sampler with the name of its stage and the state."""
 
 STAGES = ("structure", "latent")
 """By these names a pipeline knows samplers, image encoders and tokens of its stages."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, cast
@@ -17,14 +17,14 @@ from voxgen.core import SparseTensor, TriMesh, VoxelGrid
 from voxgen.core.checks import require_choice
 from voxgen.core.errors import RangeError
 from voxgen.core.frame import UpAxis
-from voxgen.flow import Sampler, SamplerState
+from voxgen.flow import Sampler
 from voxgen.flow.samplers import Callback
 from voxgen.models.image_condition import Picture
 from voxgen.models.image_condition.background import RemoveBackground
 from voxgen.models.latent_flow import LatentFlow
 from voxgen.models.pipelines.cascade import cascade_grid
 from voxgen.models.pipelines.conditions import Conditioners
-from voxgen.models.pipelines.stages import Generators, repeated, sample_latent, sample_structure, warn_if_empty
+from voxgen.models.pipelines.stages import Generators, StageCallback, repeated, sample_latent, sample_structure, warn_if_empty
 from voxgen.models.sc_vae import MATERIAL_LATENTS, SHAPE_LATENTS, DecodedMaterials, LatentNormalization, SCDecoder, SCEncoder
 from voxgen.models.sc_vae.content import MaterialContent, ShapeContent
 from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE
@@ -35,10 +35,7 @@ from .placement import device_of, placed
 from .records import Generated, TexturedMesh
 from .release import released_samplers
 
-__all__ = ["StageCallback", "Trellis2Pipeline"]
-
-StageCallback = Callable[[str, SamplerState[Any]], None]
-"""Called after each step of a sampler with its stage ("structure", "coarse shape", "shape", "material") and its state."""
+__all__ = ["Trellis2Pipeline"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +252,7 @@ class Trellis2Pipeline:
             generator: of all noise: structure, (coarse shape,) shape, material, in this order: one, or one for each object, which is then
                 the same alone and in any batch.
             progress: show bars.
-            callback: see `StageCallback`.
+            callback: see `StageCallback`; stages are "structure", "coarse shape", "shape" and "material".
             remove_background, assume_foreground: see `prepare_image`.
         Raises:
             RangeError: neither a picture nor tokens, or both; a picture without an encoder; a resolution without flow or tokens.

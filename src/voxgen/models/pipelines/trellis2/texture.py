@@ -21,7 +21,9 @@ from .placement import device_of, placed
 from .records import TexturedMesh
 
 if TYPE_CHECKING:
-    from .pipeline import StageCallback, Trellis2Pipeline
+    from voxgen.models.pipelines.stages import StageCallback
+
+    from .pipeline import Trellis2Pipeline
 
 __all__ = ["texture_mesh"]
 
