@@ -130,6 +130,7 @@ class SSDiT(FlowNetwork):
         }
         self.resolution = require_int(where, "resolution", resolution, 1)
         self.in_channels = in_channels
+        self.out_channels = out_channels
         self.cond_channels = cond_channels
         self.model_channels = model_channels
         self.factor = float(factor)

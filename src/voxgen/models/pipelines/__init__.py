@@ -1,6 +1,10 @@
 """The systems assembled to generate: stages over networks, samplers and decoders."""
 
 from .cascade import cascade_grid as cascade_grid
+from .direct3d_s2 import DecodedSurface as DecodedSurface
+from .direct3d_s2 import Direct3DS2Pipeline as Direct3DS2Pipeline
+from .direct3d_s2 import GeneratedSDF as GeneratedSDF
+from .direct3d_s2 import direct3d_s2_samplers as direct3d_s2_samplers
 from .focusing import FocusingPipeline as FocusingPipeline
 from .focusing import GeneratedSurface as GeneratedSurface
 from .focusing import focusing_samplers as focusing_samplers
@@ -17,8 +21,11 @@ from .two_stages import trellis_samplers as trellis_samplers
 
 __all__ = [
     "TRELLIS_LATENTS",
+    "DecodedSurface",
+    "Direct3DS2Pipeline",
     "FocusingPipeline",
     "Generated",
+    "GeneratedSDF",
     "GeneratedSurface",
     "GeneratedTexture",
     "GeneratedTrellis",
@@ -27,6 +34,7 @@ __all__ = [
     "TrellisPipeline",
     "TwoStagePipeline",
     "cascade_grid",
+    "direct3d_s2_samplers",
     "focusing_samplers",
     "released_samplers",
     "trellis_samplers",
