@@ -144,7 +144,7 @@ def clock(chance: Chance) -> Assembly:
     out.add("dial", face, cylinder(radius, 0.05, around=44).turned("x", 90).moved(z=front - 0.01))
     out.add("rim", trim, ring(radius, 0.032, around=44, across=10).turned("x", 90).moved(z=front + 0.025))
     for k in range(12):
-        mark = box(0.03, 0.075 if k % 3 == 0 else 0.045, 0.045).moved(y=0.28).turned("z", 30 * k).moved(z=front + 0.04)
+        mark = box(0.037, 0.075 if k % 3 == 0 else 0.045, 0.045).moved(y=0.28).turned("z", 30 * k).moved(z=front + 0.04)
         out.add("marks", hand, mark)
     for length, turn in ((0.19, chance.between(0, 360, "hour")), (0.27, chance.between(0, 360, "minute"))):
         out.add("hands", hand, box(0.035, length, 0.045).moved(y=length / 2 - 0.02).turned("z", -turn).moved(z=front + 0.05))
