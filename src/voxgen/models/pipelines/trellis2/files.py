@@ -103,6 +103,7 @@ def write_pipeline(
     sizes = pipeline.image_sizes
     settings = {
         "samplers": {stage: sampler_to_json(sampler) for stage, sampler in pipeline.samplers.items()},
+        "structure_normalization": normalization_to_json(pipeline.structure_normalization),
         "shape_normalization": normalization_to_json(pipeline.shape_normalization),
         "material_normalization": normalization_to_json(pipeline.material_normalization),
         "materials": list(pipeline.materials),
@@ -124,6 +125,7 @@ def _fields(where: str, found: PipelineFolder) -> dict[str, Any]:
         sizes = settings["image_sizes"]
         fields |= {
             "samplers": {stage: sampler_from_json(values) for stage, values in settings["samplers"].items()},
+            "structure_normalization": normalization_from_json(settings["structure_normalization"]),
             "shape_normalization": normalization_from_json(settings["shape_normalization"]),
             "material_normalization": normalization_from_json(settings["material_normalization"]),
             "materials": tuple(settings["materials"]),

@@ -39,6 +39,11 @@ def require_parts(where: str, p: Trellis2Pipeline) -> None:
             widths.append((f"{name}_normalization", normalization.channels, label, flow.out_channels))
             if decoder is not None:
                 widths.append((f"{name}_decoder", decoder.config.latent_channels, label, flow.out_channels))
+    if p.shape_encoder is not None:
+        widths.append(("shape_encoder", p.shape_encoder.config.latent_channels, "shape_normalization", p.shape_normalization.channels))
+    for name, width, other, made in widths:
+        if width != made:
+            raise ShapeError(f"{where}: {name} must have the {made} channels of {other}; it has {width}.")
     for resolution, flow in p.material_flows.items():
         joined = flow.out_channels + p.shape_normalization.channels
         if flow.in_channels != joined:
@@ -46,11 +51,6 @@ def require_parts(where: str, p: Trellis2Pipeline) -> None:
                 f"{where}: material_flows[{resolution}] must read its own {flow.out_channels} channels and the shape's "
                 f"{p.shape_normalization.channels}; it reads {flow.in_channels}."
             )
-    if p.shape_encoder is not None:
-        widths.append(("shape_encoder", p.shape_encoder.config.latent_channels, "shape_normalization", p.shape_normalization.channels))
-    for name, width, other, made in widths:
-        if width != made:
-            raise ShapeError(f"{where}: {name} must have the {made} channels of {other}; it has {width}.")
     _require_conditions(where, p)
 
 

@@ -58,6 +58,7 @@ class Trellis2Pipeline:
         image_encoder: of pictures, one, or by stage ("structure", "shape", "material"); None: tokens only.
         image_sizes: side in pixels of the pictures for the flows of a resolution, such as {512: 512, 1024: 1024}, for an encoder that takes
             several; None: the encoder's.
+        structure_normalization: of the latents that structure_flow makes; None where there is none, as in the release.
         up: the axis that points up in what the networks were trained on. The released ones have "z".
         low_memory: each network is moved to `device` only while it is used, and then back. Results are the same.
         device: where low_memory puts them.
@@ -85,6 +86,7 @@ class Trellis2Pipeline:
     shape_encoder: SCEncoder | None = None
     image_encoder: Conditioners = None
     image_sizes: Mapping[int, int] | None = None
+    structure_normalization: LatentNormalization | None = None
     up: UpAxis = "y"
     low_memory: bool = False
     device: torch.device | str | None = None
@@ -137,6 +139,7 @@ class Trellis2Pipeline:
                 on_device(repeated("sample_structure", condition, samples), device_of(self.structure_flow)),
                 side=self.shape_flows[min(self.shape_flows)].resolution if side is None else side,
                 noise=noise,
+                normalization=self.structure_normalization,
                 up=self.up,
                 generator=generator,
                 progress=progress,
