@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -117,6 +117,25 @@ def test_latents_are_normalised_by_their_own_statistics(pipeline: FocusingPipeli
         LatentNormalization.of([latents[0].with_feats(torch.ones(40, 2))])
 
 
+def test_structure_latents_may_be_normalised_too(pipeline: FocusingPipeline) -> None:
+    statistics = LatentNormalization((1.0, 0.0, -1.0, 2.0), (2.0, 1.0, 0.5, 1.0))
+    seen: list[Any] = []
+    hook = cast(nn.Module, pipeline.structure_decoder).register_forward_hook(lambda _m, given, _out: seen.append(given[0]))
+    for own in (pipeline, replace(pipeline, structure_normalization=statistics)):
+        own.sample_structure(tokens(), generator=chances(1))
+    hook.remove()
+    plain, moved = seen
+    expected = plain * torch.tensor(statistics.std)[:, None, None, None] + torch.tensor(statistics.mean)[:, None, None, None]
+    torch.testing.assert_close(moved, expected)
+    torch.testing.assert_close(statistics.normalize(moved), plain, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ShapeError, match="4 channels; got 3"):
+        statistics.normalize(plain[:, :3])
+    with pytest.raises(ShapeError, match="structure_normalization must have the 4"):
+        replace(pipeline, structure_normalization=LatentNormalization((0.0,), (1.0,)))
+    with pytest.raises(RangeError, match="system"):
+        replace(pipeline, system="dall-e")  # pyright: ignore[reportArgumentType]
+
+
 def test_nothing_left_gives_empty_results_and_warnings(pipeline: FocusingPipeline) -> None:
     flow, occupancy = structure_parts()
     nn.init.constant_(occupancy.get_parameter("out_layer.2.bias"), -1e3)
@@ -146,10 +165,10 @@ def test_small_networks_of_the_registry_fit() -> None:
 
 
 def test_folder(pipeline: FocusingPipeline, tmp_path: Path) -> None:
-    saved = replace(pipeline, position_factor=2.0)
+    saved = replace(pipeline, position_factor=2.0, structure_normalization=UNIT, system="trellis2")
     saved.save_folder(tmp_path)
     found = FocusingPipeline.from_folder(tmp_path)
-    assert found.position_factor == 2.0
+    assert (found.position_factor, found.structure_normalization, found.system) == (2.0, UNIT, "trellis2")
     before, after = (p.generate(conditions=tokens(), generator=chances(1)) for p in (saved, found))
     assert torch.equal(before.features.feats, after.features.feats)
     with pytest.raises(FileFormatError, match="holds a pipeline 'focusing'; a 'trellis' is needed"):

@@ -70,7 +70,7 @@ class FocusingPipeline(TwoStagePipeline):
         samplers: by default `focusing_samplers`.
         position_factor: of the decoder's position code: 256 / resolution brings grids of all resolutions to the scale of TripoSF's
             released weights.
-        structure_flow, structure_decoder, latent_flow, image_encoder, up: see `TwoStagePipeline`.
+        structure_flow, structure_decoder, latent_flow, image_encoder, structure_normalization, system, up: see `TwoStagePipeline`.
     Raises: as `TwoStagePipeline`.
     Source: Focusing, on TripoSF (arXiv 2503.21732) and TRELLIS (arXiv 2412.01506): it states two stages "drawing from TRELLIS and
         TripoSF" and no sizes. Here: TRELLIS' stages on latents of the SparseFlex autoencoder, pictures prepared as TRELLIS does, and a

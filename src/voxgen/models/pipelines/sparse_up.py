@@ -58,7 +58,7 @@ class SparseUpPipeline(TwoStagePipeline):
         latent_flow: usually a `PatchedLatentFlow`, which brings the transformer to a coarser grid: one stage (patch 2) for latents of 64
             cells a side, two (patch 4) for 128.
         normalization: of the latents that the flow makes: `LatentNormalization.of(latents)`.
-        samplers, image_encoder, up: see `TwoStagePipeline`; samplers are TRELLIS' by default.
+        samplers, image_encoder, structure_normalization, system, up: see `TwoStagePipeline`; samplers are TRELLIS' by default.
     Raises: as `TwoStagePipeline`; ShapeError: a flow of another resolution than the autoencoder's.
     Source: Sparse-Up (Xiao et al.), which states its codec and no generator ("Texture-DiT"): the stages are TRELLIS' (arXiv 2412.01506) on
         latents of the texture autoencoder. Differences: where a mesh is given its own cells are decoded, and no network decides which.
@@ -181,7 +181,7 @@ class SparseUpPipeline(TwoStagePipeline):
             image,
             conditions,
             self.image_encoder,
-            "trellis",
+            self.system,
             samples=samples,
             remove_background=remove_background,
             assume_foreground=assume_foreground,

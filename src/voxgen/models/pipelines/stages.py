@@ -43,6 +43,7 @@ def sample_structure(
     *,
     side: int,
     noise: Float[Tensor, "b c x y z"] | None = None,
+    normalization: LatentNormalization | None = None,
     threshold: float = 0.5,
     up: UpAxis = "y",
     generator: Generators = None,
@@ -59,6 +60,7 @@ def sample_structure(
         condition: tokens of b objects.
         side: cells along a side of the result, which divides that of the decoded occupancy.
         noise: the start; None draws it.
+        normalization: of what the flow makes; None leaves it as it is.
         threshold: probability from which a cell is occupied.
         up: of the result's frame.
         generator, progress: of the noise, and whether to show a bar.
@@ -79,6 +81,8 @@ def sample_structure(
     elif len(start) != samples:
         raise ShapeError(f"{where}: noise must have one latent for each of the condition's {samples} objects; got {len(start)}.")
     latent = sampler(flow, start, condition, unconditional(condition), progress=progress, callback=callback)
+    if normalization is not None:
+        latent = normalization.denormalize(latent)
     decode = decoder.decode if isinstance(decoder, StructureVAE) else decoder
     occupied = occupied_cells(decode(latent), threshold)
     grid = Structure.of_children(occupied, factor).parents if factor > 1 else occupied

@@ -78,7 +78,7 @@ class TrellisPipeline(TwoStagePipeline):
         normalization: by default that of the released autoencoder.
         up: by default "z", as TRELLIS' data.
         closed: close surfaces where cells end, as TRELLIS' dense extraction does (`SparseFlex.enclosed`).
-        structure_flow, structure_decoder, latent_flow, samplers, image_encoder: see `TwoStagePipeline`.
+        structure_flow, structure_decoder, latent_flow, samplers, image_encoder, structure_normalization, system: see `TwoStagePipeline`.
     Raises: as `TwoStagePipeline`; RangeError: a decoder of a coarser grid than the flow's.
     Source: TRELLIS (arXiv 2412.01506), image-to-3D. Differences: several samples and several pictures in one batch, and a sample is the
         same alone and in any batch; an empty structure gives an empty result and a warning; meshes have no colours, and no radiance

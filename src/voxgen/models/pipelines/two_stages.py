@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from voxgen.attention import Context
 from voxgen.core import SparseTensor, VoxelGrid
-from voxgen.core.checks import describe
+from voxgen.core.checks import describe, require_choice
 from voxgen.core.errors import DtypeError, FileFormatError, RangeError, ShapeError
 from voxgen.core.frame import UpAxis
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler, Sampler
 from voxgen.flow.samplers import Callback
 from voxgen.models._pretrained import require_saveable
-from voxgen.models.image_condition import ImageConditioner, Picture
+from voxgen.models.image_condition import ImageConditioner, Picture, System
 from voxgen.models.image_condition.background import RemoveBackground
 from voxgen.models.latent_flow import LatentFlow, PatchedLatentFlow
 from voxgen.models.sc_vae import LatentNormalization
@@ -64,6 +64,8 @@ class TwoStagePipeline(ABC):
         normalization: of the latents that the flow makes.
         samplers: by stage.
         image_encoder: of pictures, one or by stage ("structure", "latent"); None: tokens only.
+        structure_normalization: of the latents that structure_flow makes; None where there is none, as in the published systems.
+        system: whose preparation of pictures, see `prepare_image`.
         up: the axis that points up in what the networks were trained on.
     Raises:
         RangeError: only one half of the first stage, no sampler for a stage, grids that do not fit each other.   ShapeError: widths
@@ -85,10 +87,14 @@ class TwoStagePipeline(ABC):
     normalization: LatentNormalization = field(kw_only=True)
     samplers: Mapping[str, Sampler] = field(default_factory=trellis_samplers, kw_only=True)
     image_encoder: Conditioners = field(default=None, kw_only=True)
+    structure_normalization: LatentNormalization | None = field(default=None, kw_only=True)
+    system: System = field(default="trellis", kw_only=True)
     up: UpAxis = field(default="y", kw_only=True)
 
     def __post_init__(self) -> None:
         where, flow, decoder = type(self).__name__, self.structure_flow, self.structure_decoder
+        require_choice(where, "up", self.up, ("y", "z"))
+        require_choice(where, "system", self.system, get_args(System))
         for name, classes in self.networks.items():
             found = getattr(self, name)
             if not isinstance(found, classes) and not (found is None and name != "latent_flow"):
@@ -110,6 +116,11 @@ class TwoStagePipeline(ABC):
             raise ShapeError(
                 f"{where}: structure_decoder must read the {flow.in_channels} channels that structure_flow makes; it reads "
                 f"{network.latent_channels}."
+            )
+        own = self.structure_normalization
+        if own is not None and own.channels != flow.in_channels:
+            raise ShapeError(
+                f"{where}: structure_normalization must have the {flow.in_channels} channels of structure_flow; it has {own.channels}."
             )
         cells, side = flow.resolution * network.factor, self.latent_flow.resolution
         if cells % side:
@@ -148,6 +159,7 @@ class TwoStagePipeline(ABC):
             parts[name] = cast(nn.Module, own)
         settings = {
             "normalization": normalization_to_json(self.normalization),
+            "structure_normalization": normalization_to_json(self.structure_normalization),
             "samplers": {stage: sampler_to_json(sampler) for stage, sampler in self.samplers.items()},
             "options": {name: getattr(self, name) for name in self._options()},
         }
@@ -192,6 +204,7 @@ class TwoStagePipeline(ABC):
             return cls(
                 **{name: parts.get(name) for name in cls.networks},
                 normalization=normalization,
+                structure_normalization=normalization_from_json(settings["structure_normalization"]),
                 samplers={stage: sampler_from_json(sampler) for stage, sampler in settings["samplers"].items()},
                 image_encoder=own if image_encoder is None else image_encoder,
                 **options,
@@ -202,7 +215,7 @@ class TwoStagePipeline(ABC):
     @classmethod
     def _options(cls) -> list[str]:
         """Fields of plain values."""
-        known = {*cls.networks, "normalization", "samplers", "image_encoder"}
+        known = {*cls.networks, "normalization", "structure_normalization", "samplers", "image_encoder"}
         return [f.name for f in dataclasses.fields(cls) if f.name not in known]
 
     def sample_structure(
@@ -238,6 +251,7 @@ class TwoStagePipeline(ABC):
             repeated(where, condition, samples),
             side=self.latent_flow.resolution,
             noise=noise,
+            normalization=self.structure_normalization,
             up=self.up,
             generator=generator,
             progress=progress,
@@ -299,7 +313,7 @@ class TwoStagePipeline(ABC):
             image,
             conditions,
             self.image_encoder,
-            "trellis",
+            self.system,
             samples=samples,
             remove_background=remove_background,
             assume_foreground=assume_foreground,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from voxgen.core import SparseTensor
 from voxgen.core.errors import RangeError, ShapeError
+
+L = TypeVar("L", SparseTensor, Tensor)
 
 
 @dataclass(frozen=True)
@@ -73,20 +76,23 @@ class LatentNormalization:
     def channels(self) -> int:
         return len(self.mean)
 
-    def normalize(self, z: SparseTensor) -> SparseTensor:
-        """What a decoder reads → what a generator makes."""
+    def normalize(self, z: L) -> L:
+        """What a decoder reads → what a generator makes: a sparse latent, or a dense one (b, c, ...)."""
         mean, std = self._constants("normalize", z)
-        return z.with_feats((z.feats - mean) / std)
+        return z.with_feats((z.feats - mean) / std) if isinstance(z, SparseTensor) else (z - mean) / std
 
-    def denormalize(self, x: SparseTensor) -> SparseTensor:
+    def denormalize(self, x: L) -> L:
         """What a generator makes → what a decoder reads."""
         mean, std = self._constants("denormalize", x)
-        return x.with_feats(x.feats * std + mean)
+        return x.with_feats(x.feats * std + mean) if isinstance(x, SparseTensor) else x * std + mean
 
-    def _constants(self, where: str, z: SparseTensor) -> tuple[Tensor, Tensor]:
-        if z.channels != self.channels:
-            raise ShapeError(f"LatentNormalization.{where}: the latent must have {self.channels} channels; got {z.channels}.")
-        return torch.tensor(self.mean, dtype=z.dtype, device=z.device), torch.tensor(self.std, dtype=z.dtype, device=z.device)
+    def _constants(self, where: str, z: SparseTensor | Tensor) -> tuple[Tensor, Tensor]:
+        rows = z.feats if isinstance(z, SparseTensor) else z
+        found = rows.shape[1] if rows.ndim > 1 else 0
+        if found != self.channels:
+            raise ShapeError(f"LatentNormalization.{where}: the latent must have {self.channels} channels; got {found}.")
+        mean, std = torch.tensor((self.mean, self.std), dtype=rows.dtype, device=rows.device).reshape(2, -1, *[1] * (rows.ndim - 2))
+        return mean, std
 
 
 # fmt: off

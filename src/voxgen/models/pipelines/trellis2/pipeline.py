@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from voxgen.attention import Context
-from voxgen.core import SparseTensor, TriMesh, VoxelGrid
-from voxgen.core.checks import require_choice
+from voxgen.core import TriMesh
 from voxgen.core.errors import RangeError
-from voxgen.core.frame import UpAxis
-from voxgen.flow import Sampler
-from voxgen.flow.samplers import Callback
 from voxgen.models.image_condition import Picture
 from voxgen.models.image_condition.background import RemoveBackground
-from voxgen.models.latent_flow import LatentFlow
 from voxgen.models.pipelines.cascade import cascade_grid
-from voxgen.models.pipelines.conditions import Conditioners
-from voxgen.models.pipelines.stages import Generators, StageCallback, repeated, sample_latent, sample_structure, warn_if_empty
-from voxgen.models.sc_vae import MATERIAL_LATENTS, SHAPE_LATENTS, DecodedMaterials, LatentNormalization, SCDecoder, SCEncoder
-from voxgen.models.sc_vae.content import MaterialContent, ShapeContent
-from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE
+from voxgen.models.pipelines.stages import Generators, StageCallback, warn_if_empty
 
-from .conditions import Conditions, Use, on_device, tokens_of_uses
-from .parts import require_parts
-from .placement import device_of, placed
+from .conditions import Conditions, Use, tokens_of_uses
+from .networks import Trellis2Stages
+from .placement import placed
 from .records import Generated, TexturedMesh
-from .release import released_samplers
 
 __all__ = ["Trellis2Pipeline"]
 
 
 @dataclass(frozen=True, eq=False)
-class Trellis2Pipeline:
+class Trellis2Pipeline(Trellis2Stages):
     """The three stages of TRELLIS.2 over networks of any size.
 
     Every stage is a method, and `generate` calls them in turn. Networks run where they are and as they are: move them to a device and
@@ -73,28 +61,6 @@ class Trellis2Pipeline:
         >>> voxgen.io.save_mesh(made.meshes()[0], "chair.glb")                                                      # doctest: +SKIP
     """
 
-    structure_flow: StructureFlow
-    structure_decoder: StructureDecoder | StructureVAE
-    shape_flows: Mapping[int, LatentFlow]
-    shape_decoder: SCDecoder
-    material_flows: Mapping[int, LatentFlow] = field(default_factory=dict)
-    material_decoder: SCDecoder | None = None
-    shape_normalization: LatentNormalization = SHAPE_LATENTS
-    material_normalization: LatentNormalization = MATERIAL_LATENTS
-    samplers: Mapping[str, Sampler] = field(default_factory=released_samplers)
-    materials: tuple[str, ...] = ("base_color", "metallic", "roughness", "alpha")
-    shape_encoder: SCEncoder | None = None
-    image_encoder: Conditioners = None
-    image_sizes: Mapping[int, int] | None = None
-    structure_normalization: LatentNormalization | None = None
-    up: UpAxis = "y"
-    low_memory: bool = False
-    device: torch.device | str | None = None
-
-    def __post_init__(self) -> None:
-        require_choice("Trellis2Pipeline", "up", self.up, ("y", "z"))
-        require_parts("Trellis2Pipeline", self)
-
     @staticmethod
     def from_folder(
         path: str | os.PathLike[str], *, device: torch.device | str | None = None, dtype: torch.dtype | None = None, **options: Any
@@ -109,121 +75,6 @@ class Trellis2Pipeline:
         from .files import write_pipeline
 
         write_pipeline(self, path, **options)
-
-    @torch.no_grad()
-    def sample_structure(
-        self,
-        condition: Context,
-        *,
-        noise: Float[Tensor, "b c x y z"] | None = None,
-        side: int | None = None,
-        samples: int = 1,
-        generator: Generators = None,
-        progress: bool = False,
-        callback: Callback | None = None,
-    ) -> VoxelGrid:
-        """Occupied cells on the grid of the first shape flow.
-
-        Args:
-            condition: tokens at the lowest resolution, (b, m, c).
-            noise: the start; None draws it.
-            samples: objects of each of the b pictures.
-            side: cells along a side of the result, which divides that of the decoded occupancy; None: of the first shape flow.
-        """
-        with placed(self._place, self.structure_flow, self.structure_decoder):
-            return sample_structure(
-                "sample_structure",
-                self.structure_flow,
-                self.structure_decoder,
-                self.samplers["structure"],
-                on_device(repeated("sample_structure", condition, samples), device_of(self.structure_flow)),
-                side=self.shape_flows[min(self.shape_flows)].resolution if side is None else side,
-                noise=noise,
-                normalization=self.structure_normalization,
-                up=self.up,
-                generator=generator,
-                progress=progress,
-                callback=callback,
-            )
-
-    @torch.no_grad()
-    def sample_shape(
-        self,
-        grid: VoxelGrid,
-        resolution: int,
-        condition: Context,
-        *,
-        noise: SparseTensor | None = None,
-        generator: Generators = None,
-        progress: bool = False,
-        callback: Callback | None = None,
-    ) -> SparseTensor:
-        """Latent of a shape on given cells, not normalised; `resolution` chooses the flow."""
-        where = "sample_shape"
-        flow = _flow(where, self.shape_flows, resolution)
-        with placed(self._place, flow):
-            return sample_latent(
-                where,
-                flow,
-                self.samplers["shape"],
-                grid,
-                on_device(condition, device_of(flow)),
-                self.shape_normalization,
-                noise=noise,
-                generator=generator,
-                progress=progress,
-                callback=callback,
-            )
-
-    @torch.no_grad()
-    def sample_material(
-        self,
-        shape_latent: SparseTensor,
-        resolution: int,
-        condition: Context,
-        *,
-        noise: SparseTensor | None = None,
-        generator: Generators = None,
-        progress: bool = False,
-        callback: Callback | None = None,
-    ) -> SparseTensor:
-        """Latent of materials on the cells of a shape's latent, not normalised."""
-        where = "sample_material"
-        flow = _flow(where, self.material_flows, resolution)
-        shape = self.shape_normalization.normalize(shape_latent)
-
-        def velocity(x: SparseTensor, t: Tensor, tokens: Context) -> SparseTensor:
-            return flow(x, t, tokens, shape)
-
-        with placed(self._place, flow):
-            return sample_latent(
-                where,
-                flow,
-                self.samplers["material"],
-                shape_latent.grid,
-                on_device(condition, device_of(flow)),
-                self.material_normalization,
-                velocity=velocity,
-                noise=noise,
-                generator=generator,
-                progress=progress,
-                callback=callback,
-            )
-
-    @torch.no_grad()
-    def decode(self, shape_latent: SparseTensor, material_latent: SparseTensor | None = None, *, progress: bool = False) -> Generated:
-        """Latents → O-Voxel; the material decoder follows the structure that the shape decoder predicts."""
-        margin = self.shape_decoder.config.voxel_margin
-        with placed(self._place, self.shape_decoder):
-            shape = ShapeContent(0.5 if margin is None else margin).result(self.shape_decoder(shape_latent, progress=progress))
-        ovoxel = shape.ovoxel
-        if material_latent is not None:
-            if self.material_decoder is None:
-                raise RangeError("Trellis2Pipeline.decode: there is a material latent, but no material_decoder.")
-            with placed(self._place, self.material_decoder):
-                output = self.material_decoder(material_latent, guide=shape.logits, progress=progress)
-            ovoxel = cast(DecodedMaterials, MaterialContent(self.materials).result(output)).onto(ovoxel)
-        return Generated(shape_latent.grid, shape_latent, material_latent, shape, ovoxel)
 
     @torch.no_grad()
     def generate(
@@ -362,14 +213,3 @@ class Trellis2Pipeline:
         encoders = list(self.image_encoder.values()) if isinstance(self.image_encoder, Mapping) else [self.image_encoder]
         with placed(self._place, *(encoders if image is not None else [])):
             return tokens_of_uses(where, uses, image, conditions, self.image_encoder, self.image_sizes, **options)
-
-    @property
-    def _place(self) -> torch.device | None:
-        """Where networks go while they are used; None: they stay."""
-        return torch.device(self.device) if self.low_memory and self.device is not None else None
-
-
-def _flow(where: str, flows: Mapping[int, LatentFlow], resolution: int) -> LatentFlow:
-    if resolution not in flows:
-        raise RangeError(f"{where}: resolution must be one of {sorted(flows)}; got {resolution}.")
-    return flows[resolution]
