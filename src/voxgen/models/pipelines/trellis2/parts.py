@@ -11,12 +11,12 @@ from voxgen.models.structure import StructureVAE
 from .conditions import STAGES
 
 if TYPE_CHECKING:
-    from .pipeline import Trellis2Pipeline
+    from .networks import Trellis2Stages
 
 __all__ = ["require_parts"]
 
 
-def require_parts(where: str, p: Trellis2Pipeline) -> None:
+def require_parts(where: str, p: Trellis2Stages) -> None:
     """Raise RangeError for what is missing, ShapeError for widths that do not fit."""
     if not p.shape_flows:
         raise RangeError(f"{where}: shape_flows must have at least one flow.")
@@ -30,6 +30,8 @@ def require_parts(where: str, p: Trellis2Pipeline) -> None:
         raise RangeError(f"{where}: low_memory needs a device, to which networks are moved while they are used.")
     structure = p.structure_decoder.decoder if isinstance(p.structure_decoder, StructureVAE) else p.structure_decoder
     widths = [("structure_decoder", structure.latent_channels, "structure_flow", p.structure_flow.in_channels)]
+    if p.structure_normalization is not None:
+        widths.append(("structure_normalization", p.structure_normalization.channels, "structure_flow", p.structure_flow.in_channels))
     for name, flows, normalization, decoder in (
         ("shape", p.shape_flows, p.shape_normalization, p.shape_decoder),
         ("material", p.material_flows, p.material_normalization, p.material_decoder),
@@ -54,7 +56,7 @@ def require_parts(where: str, p: Trellis2Pipeline) -> None:
     _require_conditions(where, p)
 
 
-def _require_conditions(where: str, p: Trellis2Pipeline) -> None:
+def _require_conditions(where: str, p: Trellis2Stages) -> None:
     """The tokens of the encoders are as wide as the flows want them."""
     flows = {"structure": [p.structure_flow], "shape": list(p.shape_flows.values()), "material": list(p.material_flows.values())}
     for stage, users in flows.items():
