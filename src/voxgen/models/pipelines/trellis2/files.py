@@ -36,32 +36,18 @@ _ONE = ("structure_flow", "structure_decoder", "shape_decoder", "material_decode
 
 
 def read_pipeline(
-    path: str | os.PathLike[str],
+    folder: Path,
     *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-    image_encoder: Conditioners = None,
-    low_memory: bool = False,
-    structure_decoder: str | os.PathLike[str] | None = None,
-    texturing: bool = True,
-    verify: bool = True,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    image_encoder: Conditioners,
+    low_memory: bool,
+    structure_decoder: Path | None,
+    texturing: bool,
+    verify: bool,
 ) -> Trellis2Pipeline:
-    """A pipeline from a folder, its networks in evaluation mode.
-
-    Args:
-        path: the folder, with pipeline.json: written by `write_pipeline`, or a copy of microsoft/TRELLIS.2-4B.
-        device: where the networks are; with low_memory where they go while they are used. None is the CPU.
-        dtype: of the matrices and convolutions inside the blocks, in place of what the files say: torch.float32 on a CPU.
-        image_encoder: in place of the folder's. The release has none of its own: pass `DINOv3Encoder(folder)`, or use tokens.
-        low_memory: keep the networks on the CPU, and move each to `device` while it is used.
-        structure_decoder, texturing: for the release, see `read_release`.
-        verify: compare checksums, for folders of voxgen's.
-    Raises:
-        FileNotFoundError: no such folder or file.   FileFormatError: a folder of something else, or a damaged file.   CheckpointError:
-        weights that do not fit.   RangeError: low_memory without a device.
-    """
+    """See `Trellis2Pipeline.from_folder`."""
     where = "Trellis2Pipeline.from_folder"
-    folder = Path(os.fspath(path))
     if low_memory and device is None:
         raise RangeError(f"{where}: low_memory needs a device, to which networks are moved while they are used.")
     home = "cpu" if low_memory else device
@@ -76,22 +62,9 @@ def read_pipeline(
 
 
 def write_pipeline(
-    pipeline: Trellis2Pipeline,
-    path: str | os.PathLike[str],
-    *,
-    dtype: torch.dtype | None = None,
-    image_encoder: bool = True,
-    overwrite: bool = True,
+    pipeline: Trellis2Pipeline, path: str | os.PathLike[str], *, dtype: torch.dtype | None, image_encoder: bool, overwrite: bool
 ) -> None:
-    """Write pipeline.json and a .safetensors file for each network; all or none appear.
-
-    Args:
-        path: the folder; made where it does not exist.
-        dtype: in which weights are stored, such as torch.float16; see `save_pretrained`.
-        image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2, DINOv3).
-        overwrite: False raises where a file exists.
-    Raises: as `write_pipeline_folder`.
-    """
+    """See `Trellis2Pipeline.save_folder`."""
     networks: dict[str, nn.Module] = {name: part for name in _ONE if (part := getattr(pipeline, name)) is not None}
     for name in ("shape_flows", "material_flows"):
         networks.update({f"{name}.{resolution}": flow for resolution, flow in getattr(pipeline, name).items()})

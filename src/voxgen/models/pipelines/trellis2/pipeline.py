@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from voxgen.core.errors import RangeError
 from voxgen.models.image_condition import Picture
 from voxgen.models.image_condition.background import RemoveBackground
 from voxgen.models.pipelines.cascade import cascade_grid
+from voxgen.models.pipelines.conditions import Conditioners
 from voxgen.models.pipelines.stages import Generators, StageCallback, warn_if_empty
 
 from .conditions import Conditions, Use, tokens_of_uses
@@ -63,18 +65,60 @@ class Trellis2Pipeline(Trellis2Stages):
 
     @staticmethod
     def from_folder(
-        path: str | os.PathLike[str], *, device: torch.device | str | None = None, dtype: torch.dtype | None = None, **options: Any
+        path: str | os.PathLike[str],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        image_encoder: Conditioners = None,
+        low_memory: bool = False,
+        structure_decoder: str | os.PathLike[str] | None = None,
+        texturing: bool = True,
+        verify: bool = True,
     ) -> Trellis2Pipeline:
-        """A folder that `save_folder` wrote, or a downloaded copy of microsoft/TRELLIS.2-4B; options and errors as `read_pipeline`."""
+        """A pipeline from a folder, its networks in evaluation mode.
+
+        Args:
+            path: the folder, with pipeline.json: written by `save_folder`, or a copy of microsoft/TRELLIS.2-4B.
+            device: where the networks are; with low_memory where they go while they are used. None is the CPU.
+            dtype: of the matrices and convolutions inside the blocks, in place of what the files say: torch.float32 on a CPU.
+            image_encoder: in place of the folder's. The release has none of its own: pass `DINOv3Encoder(folder)`, or use tokens.
+            low_memory: keep the networks on the CPU, and move each to `device` while it is used.
+            structure_decoder: for the release: NAME of the pair ss_dec_conv3d_16l8_fp16, which is part of another one,
+                microsoft/TRELLIS-image-large. None: where pipeline.json says it is, or in ckpts/.
+            texturing: for the release: read the shape encoder too, where the folder has it (texturing_pipeline.json).
+            verify: for folders of voxgen's: compare the checksum of each file.
+        Raises:
+            FileNotFoundError: no such folder or file.   FileFormatError: a folder of something else, or a damaged file.   CheckpointError:
+            weights that do not fit.   RangeError: low_memory without a device.
+        """
         from .files import read_pipeline
 
-        return read_pipeline(path, device=device, dtype=dtype, **options)
+        return read_pipeline(
+            Path(os.fspath(path)),
+            device=device,
+            dtype=dtype,
+            image_encoder=image_encoder,
+            low_memory=low_memory,
+            structure_decoder=None if structure_decoder is None else Path(os.fspath(structure_decoder)),
+            texturing=texturing,
+            verify=verify,
+        )
 
-    def save_folder(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write pipeline.json and a file for each network; options and errors as `write_pipeline`."""
+    def save_folder(
+        self, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, image_encoder: bool = True, overwrite: bool = True
+    ) -> None:
+        """Write pipeline.json and a .safetensors file for each network; all or none appear.
+
+        Args:
+            path: the folder; made where it does not exist.
+            dtype: in which weights are stored, such as torch.float16; see `save_pretrained`.
+            image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2, DINOv3).
+            overwrite: False raises where a file exists.
+        Raises: as `voxgen.models.pipelines.folder.write_pipeline_folder`.
+        """
         from .files import write_pipeline
 
-        write_pipeline(self, path, **options)
+        write_pipeline(self, path, dtype=dtype, image_encoder=image_encoder, overwrite=overwrite)
 
     @torch.no_grad()
     def generate(

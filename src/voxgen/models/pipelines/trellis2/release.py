@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,17 +37,17 @@ def released_samplers() -> dict[str, Sampler]:
 
 
 def read_release(
-    folder: str | os.PathLike[str],
+    path: Path,
     *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-    structure_decoder: str | os.PathLike[str] | None = None,
-    texturing: bool = True,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    structure_decoder: Path | None,
+    texturing: bool,
 ) -> dict[str, Any]:
     """The arguments of `Trellis2Pipeline` that a downloaded copy of microsoft/TRELLIS.2-4B gives.
 
     Args:
-        folder: with pipeline.json, and ckpts/ with a pair NAME.json, NAME.safetensors for each network it names.
+        path: a folder with pipeline.json, and ckpts/ with a pair NAME.json, NAME.safetensors for each network it names.
         device, dtype: where parameters are made, and the dtype of the torsos in place of the files'.
         structure_decoder: NAME of the pair ss_dec_conv3d_16l8_fp16, which lies in another release, microsoft/TRELLIS-image-large. None:
             where pipeline.json says it is, or in ckpts/.
@@ -58,7 +57,6 @@ def read_release(
         that do not fit what their JSON says.
     """
     where = "Trellis2Pipeline.from_folder"
-    path = Path(os.fspath(folder))
     args = _args(where, path, read_manifest(where, path))
     models = _entry(where, path, args, "models")
     options: dict[str, Any] = {} if dtype is None else {"torso_dtype": dtype}
@@ -75,10 +73,9 @@ def read_release(
     for key in models:
         if match := _FLOW.fullmatch(str(key)):
             flows[match[1]][int(match[2])] = read(key, LatentFlow)
-    place = None if structure_decoder is None else Path(os.fspath(structure_decoder))
     found: dict[str, Any] = {
         "structure_flow": read("sparse_structure_flow_model", StructureFlow),
-        "structure_decoder": read("sparse_structure_decoder", StructureDecoder, place=place),
+        "structure_decoder": read("sparse_structure_decoder", StructureDecoder, place=structure_decoder),
         "shape_flows": flows["shape"],
         "shape_decoder": read("shape_slat_decoder", SCDecoder),
         "material_flows": flows["tex"],
