@@ -1,0 +1,129 @@
+"""Put trained networks together: a folder from which Focusing's or Sparse-Up's pipeline generates.
+
+Run: python examples/assemble_pipeline.py focusing --structure-vae structure_vae.safetensors --structure out/structure_flow
+         --vae focusing.safetensors --latents out/latent_flow --out out/focusing-pipeline [--image chair.png]
+     python examples/assemble_pipeline.py sparse-up --vae texture_vae.safetensors --latents out/latent_flow --out ... --image chair.png
+         --mesh chair.glb                              (textures a mesh: then no structure is needed)
+The files are those that train_structure_vae.py, train_structure_flow.py, train_focusing.py or train_texture_vae.py, and
+train_latent_flow.py write. With --image it generates: a mesh (.glb), or Gaussians (.ply), beside the pipeline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from training.flow_recipes import TINY
+from training.flow_vaes import autoencoder
+
+from voxgen.core import TriMesh
+from voxgen.flow import ClassifierFreeGuidance, EulerSampler
+from voxgen.io import load_mesh, save_mesh
+from voxgen.models import FocusingPipeline, LatentNormalization, SmallImageEncoder, SparseUpPipeline, build, load_pretrained
+from voxgen.representations import fit_unit_cube
+
+SMALLEST_ENCODER = {"image_size": 16, "channels": 16, "model_channels": 16, "halvings": 2, "num_blocks": 1, "num_heads": 2}
+
+
+def trained(folder: Path) -> tuple[nn.Module, LatentNormalization, SmallImageEncoder | None]:
+    """What a training of a flow wrote: the flow, the statistics of its latents, and its image encoder if that learnt."""
+    encoder = folder / "image_encoder.safetensors"
+    statistics = LatentNormalization(**json.loads((folder / "normalization.json").read_text()))
+    return load_pretrained(folder / "flow.safetensors").eval(), statistics, load_pretrained(encoder).eval() if encoder.exists() else None  # pyright: ignore[reportReturnType]
+
+
+def fresh(name: str, width: int, **fields: Any) -> tuple[nn.Module, LatentNormalization, SmallImageEncoder]:
+    """The same with fresh weights, in the size that tests run."""
+    encoder = SmallImageEncoder(**SMALLEST_ENCODER).eval()
+    flow = build(name, in_channels=width, out_channels=width, cond_channels=encoder.channels, **TINY, **fields).eval()
+    return flow, LatentNormalization((0.0,) * width, (1.0,) * width), encoder
+
+
+def assemble(arguments: argparse.Namespace) -> FocusingPipeline | SparseUpPipeline:
+    recipe, small, given = arguments.recipe, arguments.smallest, arguments.mesh is not None
+    vae: Any = autoencoder(arguments.vae, recipe, arguments)[1]
+    config = vae.decoder.config if recipe == "focusing" else vae.config
+    side = 8 if recipe == "focusing" else config.resolution
+    name = f"voxgen/{'focusing' if recipe == 'focusing' else 'texture'}-flow-small"
+    flow, statistics, latent_encoder = fresh(name, config.latent_channels, resolution=side) if small else trained(arguments.latents)
+    encoders: dict[str, Any] = {"latent": latent_encoder}
+    parts: tuple[Any, Any] = (None, None)
+    structure_statistics = None
+    if not given:
+        decoder: Any = autoencoder(arguments.structure_vae, "structure", arguments, "--structure-vae")[1]
+        width = decoder.decoder.latent_channels
+        first, structure_statistics, encoders["structure"] = (
+            fresh("voxgen/structure-flow-small", width, resolution=4) if small else trained(arguments.structure)
+        )
+        parts = (first, decoder)
+    sampler = EulerSampler(arguments.steps, 3.0, guidance=ClassifierFreeGuidance(arguments.guidance))
+    options: dict[str, Any] = {
+        "normalization": statistics,
+        "structure_normalization": structure_statistics,
+        "samplers": {"structure": sampler, "latent": sampler},
+        "image_encoder": None if None in encoders.values() else encoders,
+        "system": "trellis2",  # the crop that examples/training prepares pictures with
+    }
+    if recipe == "focusing":
+        return FocusingPipeline(*parts, flow, vae.decoder, **options)  # pyright: ignore[reportArgumentType]
+    return SparseUpPipeline(*parts, flow, vae, **options)  # pyright: ignore[reportArgumentType]
+
+
+def generate(pipeline: FocusingPipeline | SparseUpPipeline, arguments: argparse.Namespace) -> dict[str, float]:
+    """Write what the pipeline makes of the picture, and say how much there is of it."""
+    from PIL import Image
+
+    with Image.open(arguments.image) as image:
+        picture = np.asarray(image.convert("RGBA"))
+    options: dict[str, Any] = {"generator": torch.Generator().manual_seed(arguments.seed), "progress": True}
+    if isinstance(pipeline, FocusingPipeline):
+        mesh = pipeline.generate(picture, **options).mesh
+        save_mesh(mesh, arguments.out / "generated.glb")
+        return {"faces": mesh.num_faces}
+    if arguments.mesh is None:
+        made = pipeline.generate(picture, **options)
+    else:
+        given: TriMesh = fit_unit_cube(load_mesh(arguments.mesh).with_up(pipeline.up))
+        made = pipeline.texture_mesh(given, picture, **options)
+    made.splats.save_ply(arguments.out / "generated.ply")
+    return {"gaussians": len(made.splats)}
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Returns what was generated: its number of faces or Gaussians."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add: Callable[..., Any] = parser.add_argument
+    add("recipe", choices=("focusing", "sparse-up"))
+    add("--structure-vae", type=Path, help="file of train_structure_vae.py")
+    add("--structure", type=Path, help="folder of train_structure_flow.py")
+    add("--vae", type=Path, help="file of train_focusing.py or train_texture_vae.py")
+    add("--latents", type=Path, help="folder of train_latent_flow.py")
+    add("--out", type=Path, required=True, help="folder of the pipeline")
+    add("--image", type=Path, help="picture of an object on a transparent ground, to generate with")
+    add("--mesh", type=Path, help="sparse-up: the mesh to texture; the pipeline then has no structure stage")
+    add("--steps", type=int, default=25, help="of the samplers")
+    add("--guidance", type=float, default=3.0, help="of the samplers")
+    add("--seed", type=int, default=0, help="of the generation")
+    add("--smallest", action="store_true", help="fresh networks in the size that tests run")
+    arguments = parser.parse_args(argv)
+    if arguments.mesh is not None and arguments.recipe == "focusing":
+        parser.error("--mesh is for sparse-up")
+    if not arguments.smallest and arguments.latents is None:
+        parser.error("--latents is needed")
+    if not arguments.smallest and arguments.mesh is None and arguments.structure is None:
+        parser.error("--structure is needed, or --mesh to texture one")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    pipeline = assemble(arguments)
+    pipeline.save_folder(arguments.out / "pipeline")
+    print(f"wrote {arguments.out / 'pipeline'}; {type(pipeline).__name__}.from_folder reads it")
+    return {} if arguments.image is None else generate(pipeline, arguments)
+
+
+if __name__ == "__main__":
+    main()
