@@ -9,7 +9,7 @@ import warnings
 from voxgen import __version__
 from voxgen.core.errors import VoxgenError, VoxgenWarning
 
-from . import _checkpoints, _compare, _convert, _info, _prepare, _render, _view
+from . import _checkpoints, _compare, _convert, _generate, _info, _prepare, _render, _view
 
 EPILOG = """examples:
   voxgen info asset.glb                               what is in a mesh or O-Voxel file
@@ -18,6 +18,7 @@ EPILOG = """examples:
   voxgen render asset.vxz picture.png --views 4       pictures from four sides
   voxgen view asset.glb asset.vxz                     both in the browser
   voxgen compare asset.glb back.glb                   distances between two surfaces
+  voxgen generate picture.png asset.glb               an asset from a picture, by the small system in the box
   voxgen checkpoints inspect model.ckpt               which network a file of weights holds
   voxgen prepare assets/ prepared/ --ovoxel 64        training data of a folder of assets
 
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"voxgen {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (_convert, _info, _render, _compare, _view, _checkpoints, _prepare):
+    for module in (_convert, _info, _render, _compare, _view, _generate, _prepare, _checkpoints):
         module.add_parser(commands)
     return parser
 

@@ -8,6 +8,11 @@ from .direct3d_s2 import direct3d_s2_samplers as direct3d_s2_samplers
 from .focusing import FocusingPipeline as FocusingPipeline
 from .focusing import GeneratedSurface as GeneratedSurface
 from .focusing import focusing_samplers as focusing_samplers
+from .opening import AnyPipeline as AnyPipeline
+from .opening import open_pipeline as open_pipeline
+from .shipped import shipped_folder as shipped_folder
+from .shipped import shipped_pipeline as shipped_pipeline
+from .shipped import shipped_pipelines as shipped_pipelines
 from .sparse_up import GeneratedTexture as GeneratedTexture
 from .sparse_up import SparseUpPipeline as SparseUpPipeline
 from .trellis import TRELLIS_LATENTS as TRELLIS_LATENTS
@@ -21,6 +26,7 @@ from .two_stages import trellis_samplers as trellis_samplers
 
 __all__ = [
     "TRELLIS_LATENTS",
+    "AnyPipeline",
     "DecodedSurface",
     "Direct3DS2Pipeline",
     "FocusingPipeline",
@@ -36,6 +42,10 @@ __all__ = [
     "cascade_grid",
     "direct3d_s2_samplers",
     "focusing_samplers",
+    "open_pipeline",
     "released_samplers",
+    "shipped_folder",
+    "shipped_pipeline",
+    "shipped_pipelines",
     "trellis_samplers",
 ]

@@ -1,0 +1,96 @@
+"""`voxgen generate`: a picture of an object to a 3D asset."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from voxgen.core.errors import FileFormatError, RangeError
+from voxgen.io import save_mesh
+from voxgen.models.image_condition import PlainBackground
+from voxgen.models.pipelines import Generated, open_pipeline, shipped_pipeline
+
+from ._files import MESH_SUFFIXES, shows_progress
+
+SUFFIXES = (*MESH_SUFFIXES, ".vxz")
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "generate",
+        help="a picture of an object to a 3D asset",
+        description="Generate an asset from a picture: by the small system in the box (which knows its toy assets and nothing of "
+        "photographs), or by one of your own in a folder of save_folder.",
+        epilog="examples:\n  voxgen generate picture.png asset.glb\n  voxgen generate picture.png asset.glb --samples 4 --seed 10\n"
+        "  voxgen generate picture.jpg asset.glb --plain-background --from my-system/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("picture", type=Path, help="png, jpg, …, with the object on a transparent ground")
+    parser.add_argument("out", type=Path, help=f"the file to write ({', '.join(SUFFIXES)}; ply holds Gaussians where those are made)")
+    parser.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help="of a pipeline (default: the small system of voxgen)")
+    parser.add_argument("--samples", type=int, default=1, help="assets, with seeds that follow each other; files are numbered (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first one (default: 0)")
+    parser.add_argument("--device", default="cpu", help="(default: cpu)")
+    ground = parser.add_mutually_exclusive_group()
+    ground.add_argument("--plain-background", action="store_true", help="the ground has one colour, which is taken away")
+    ground.add_argument("--whole-picture", action="store_true", help="the object fills the picture")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from PIL import Image, UnidentifiedImageError
+
+    if arguments.out.suffix.lower() not in SUFFIXES:
+        raise FileFormatError(f"{arguments.out}: the suffix must be one of {', '.join(SUFFIXES)}; got {arguments.out.suffix!r}.")
+    if arguments.samples < 1:
+        raise RangeError(f"--samples must be at least 1; got {arguments.samples}.")
+    try:
+        picture = Image.open(arguments.picture)
+        picture.load()
+    except UnidentifiedImageError:
+        raise FileFormatError(f"{arguments.picture} is no picture that can be read.") from None
+    options = {"device": arguments.device}
+    pipeline: Any = shipped_pipeline(**options) if arguments.folder is None else open_pipeline(arguments.folder, **options)
+    made = pipeline.generate(
+        picture,
+        samples=arguments.samples,
+        generator=[torch.Generator().manual_seed(arguments.seed + i) for i in range(arguments.samples)],
+        remove_background=PlainBackground() if arguments.plain_background else None,
+        assume_foreground=arguments.whole_picture,
+        progress=shows_progress(),
+    )
+    for index in range(arguments.samples):
+        path = arguments.out if arguments.samples == 1 else arguments.out.with_stem(f"{arguments.out.stem}_{arguments.seed + index}")
+        print(f"{path}: {_write(made, index, path)}")
+    return 0
+
+
+def _write(made: Any, index: int, path: Path) -> str:
+    """One of the objects; returns what was written."""
+    suffix = path.suffix.lower()
+    splats = getattr(made, "splats", None)
+    if suffix == ".ply" and splats is not None:
+        one = splats.sample(index)
+        one.save_ply(path)
+        return f"{len(one):,} Gaussians"
+    if suffix == ".vxz":
+        if not isinstance(made, Generated):
+            raise FileFormatError(f"{path}: this system makes no O-Voxels; choose a mesh file.")
+        ovoxel = made.ovoxel.sample(index).replace(split_weight=None)  # which the format has no place for
+        ovoxel.save(path)
+        return f"{ovoxel!r}, without split weights"
+    if isinstance(made, Generated):
+        ovoxel = made.ovoxel.sample(index)
+        mesh = ovoxel.to_mesh(materials="texture") if suffix in (".glb", ".gltf", ".obj") else ovoxel.to_mesh()
+    else:
+        meshes = getattr(made, "meshes", ())
+        if not meshes:
+            raise FileFormatError(f"{path}: this system makes Gaussians; choose a .ply file.")
+        mesh = meshes[index]
+    if mesh.num_faces == 0:
+        raise RangeError(f"{path} is not written: nothing was generated, the structure has no cell. Try another --seed.")
+    save_mesh(mesh, path)
+    return repr(mesh)

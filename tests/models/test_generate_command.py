@@ -1,0 +1,69 @@
+"""`voxgen generate` and `open_pipeline` on a tiny system: what is written, and what is said of a user's mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from trellis2_tiny import picture, tiny
+
+from voxgen.cli import main
+from voxgen.core.errors import FileFormatError
+from voxgen.io import load_mesh
+from voxgen.models.image_condition import SmallImageEncoder
+from voxgen.models.pipelines import Trellis2Pipeline, open_pipeline
+from voxgen.representations import OVoxel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("generate") / "system"
+    tiny().save_folder(path)
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.fromarray(picture()).save(path)
+    return path
+
+
+def test_open_pipeline_knows_the_kind(folder: Path, tmp_path: Path) -> None:
+    assert isinstance(open_pipeline(folder), Trellis2Pipeline)
+    (tmp_path / "pipeline.json").write_text('{"name": "somebody else\'s"}')
+    with pytest.raises(FileFormatError, match="was not written by voxgen"):
+        open_pipeline(tmp_path)
+    (tmp_path / "pipeline.json").write_text('{"voxgen.pipeline": "of-the-future"}')
+    with pytest.raises(FileFormatError, match="holds a pipeline 'of-the-future'"):
+        open_pipeline(tmp_path)
+
+
+def test_generate_writes_assets(folder: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "asset.glb"
+    assert main(["generate", str(image), str(out), "--from", str(folder)]) == 0
+    assert load_mesh(out).num_faces > 0
+    assert main(["generate", str(image), str(tmp_path / "many.vxz"), "--from", str(folder), "--samples", "2", "--seed", "3"]) == 0
+    assert len(OVoxel.load(tmp_path / "many_3.vxz")) > 0
+    assert (tmp_path / "many_4.vxz").exists()
+    assert "OVoxel" in capsys.readouterr().out
+
+
+def test_generate_says_what_is_wrong(folder: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*arguments: object) -> str:
+        assert main(["generate", *map(str, arguments)]) == 2
+        return capsys.readouterr().err
+
+    out = tmp_path / "asset.glb"
+    assert "suffix must be one of" in told(image, tmp_path / "a.doc", "--from", folder)
+    assert "--samples must be at least 1" in told(image, out, "--samples", 0, "--from", folder)
+    assert "no such file" in told(tmp_path / "none.png", out, "--from", folder).lower()
+    (tmp_path / "text.png").write_text("no picture")
+    assert "is no picture that can be read" in told(tmp_path / "text.png", out, "--from", folder)
+    Image.fromarray(picture()[..., :3]).save(tmp_path / "opaque.png")
+    assert "no transparent pixel" in told(tmp_path / "opaque.png", out, "--from", folder)
+    Image.new("RGBA", (32, 32)).save(tmp_path / "nothing.png")
+    assert "alpha is 0 everywhere" in told(tmp_path / "nothing.png", out, "--from", folder)
+    assert "there is no folder" in told(image, out, "--from", tmp_path / "missing")
+    assert not out.exists()
