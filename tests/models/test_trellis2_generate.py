@@ -115,6 +115,20 @@ def test_each_stage_has_its_encoder_and_size() -> None:
         tiny(image_encoder={"structure": Sizes(), "shape": Sizes()}).generate(picture())
 
 
+def test_backgrounds_are_removed_once() -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def alpha(colour: np.ndarray) -> np.ndarray:
+        calls.append(colour.shape)
+        return picture()[..., 3]
+
+    one, other = Sizes(), Sizes()
+    sizes = {16: 16, 32: 48}
+    removed = tiny(image_encoder=one, image_sizes=sizes).generate(picture()[..., :3], remove_background=alpha, generator=seeds(1))
+    assert calls == [(48, 64, 3)]
+    same(removed, tiny(image_encoder=other, image_sizes=sizes).generate(picture(), generator=seeds(1)))
+
+
 def test_callbacks_and_bars(pipeline: Trellis2Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[tuple[str, int]] = []
     made = pipeline.generate(picture(), generator=seeds(1), progress=True, callback=lambda stage, state: seen.append((stage, state.step)))

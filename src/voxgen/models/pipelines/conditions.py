@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from voxgen.attention import Context
 from voxgen.core.errors import RangeError, ShapeError
-from voxgen.models.image_condition import ImageConditioner, Picture, System, prepare_image
+from voxgen.models.image_condition import ImageConditioner, Picture, System, cut_out, prepare_image
 from voxgen.models.image_condition.background import RemoveBackground
 
 from .stages import repeated
@@ -87,6 +87,8 @@ def _encoded(
     pictures = list(image) if isinstance(image, (list, tuple)) else [image]
     if not pictures:
         raise RangeError(f"{where}: at least one picture is needed; got an empty list.")
+    # once, whatever the number of sizes: networks that remove backgrounds are slow
+    cut = [cut_out(p, system, remove_background=remove_background, assume_foreground=assume_foreground) for p in pictures]
     prepared: dict[int, Tensor] = {}
     made: dict[tuple[int, int], Tensor] = {}
     found: dict[K, Context] = {}
@@ -94,12 +96,7 @@ def _encoded(
         own = by_stage[stage]
         size = own.image_size if sizes is None else sizes[stage]
         if size not in prepared:
-            prepared[size] = torch.stack(
-                [
-                    prepare_image(p, system, size=size, remove_background=remove_background, assume_foreground=assume_foreground)[:3]
-                    for p in pictures
-                ]
-            )
+            prepared[size] = torch.stack([prepare_image(p, system, size=size, assume_foreground=True)[:3] for p in cut])
         if (id(own), size) not in made:
             made[id(own), size] = own.tokens(_beside(prepared[size], own))
         found[stage] = made[id(own), size]
