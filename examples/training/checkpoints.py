@@ -56,9 +56,14 @@ def keep_before(path: Path) -> None:
     os.replace(spare, path.with_name(BEFORE))
 
 
-def start_anew(path: Path) -> Path | None:
-    """Set the checkpoint of an earlier run aside, and say where; None if there is none."""
-    path.with_name(BEFORE).unlink(missing_ok=True)
+def clear(folder: Path) -> None:
+    """Remove what a killed run left half-written."""
+    for leftover in (*folder.glob(".voxgen-*.tmp"), folder / f".{BEFORE}.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename the checkpoint that a run does not go on from, so that it is not in the way, and say where it is; None if there is none."""
     if not path.exists():
         return None
     os.replace(path, previous := path.with_name(PREVIOUS))
@@ -66,14 +71,11 @@ def start_anew(path: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, and remove what a killed run left half-written beside it.
+    """Read a checkpoint onto the CPU.
 
     A checkpoint that is missing or damaged ends the run with the name of one that is whole, if there is: nothing is taken in its stead
     unasked.
     """
-    for leftover in path.parent.glob(".*.tmp"):
-        if leftover.name.startswith((".voxgen-", f".{BEFORE}")):
-            leftover.unlink(missing_ok=True)  # several processes read
     wrong = damage(path)
     if wrong is None:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -67,12 +67,15 @@ def save_failed(path: Path, state: Mapping[str, Any]) -> None:
         torch.save(dict(state), file)
 
 
-def load_failed(path: Path) -> dict[str, Any]:
-    """Read what `save_failed` wrote. It may hold records of voxgen and of the examples; anything else is not opened and ends the run."""
+def load_failed(path: Path, *own: str) -> dict[str, Any]:
+    """Read what `save_failed` wrote.
+
+    It may hold records of voxgen, of the examples, and of these modules; a file with anything else is not opened and ends the run.
+    """
     if not path.exists():
         raise SystemExit(f"{path} does not exist. A run that stops at a step that is not finite writes failed-step-N.pt into its folder.")
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    records = {name: _record(name) for name in names}
+    records = {name: _record(name, ("voxgen", "train", "__main__", *own)) for name in names}
     foreign = [name for name, record in records.items() if record is None]
     if foreign:
         raise SystemExit(
@@ -127,10 +130,10 @@ class FirstNotFinite:
             handle.remove()
 
 
-def _record(name: str) -> type | None:
-    """The class of this full name, if it is voxgen's or an example's."""
+def _record(name: str, modules: tuple[str, ...]) -> type | None:
+    """The class of this full name, if its package begins as one of these."""
     module, _, attribute = name.rpartition(".")
-    if not module.split(".")[0].startswith(("voxgen", "train", "__main__")):
+    if not module.split(".")[0].startswith(modules):
         return None
     found = getattr(importlib.import_module(module), attribute, None)
     return found if isinstance(found, type) else None

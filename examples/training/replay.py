@@ -15,9 +15,9 @@ from .state import noise_generator
 from .task import Prepared, Task
 
 
-def arguments_of(path: Path, arguments: argparse.Namespace) -> argparse.Namespace:
+def arguments_of(task: Task, path: Path, arguments: argparse.Namespace) -> argparse.Namespace:
     """The arguments of the run that failed: the command line needs --replay alone."""
-    state = load_failed(path)
+    state = load_failed(path, type(task).__module__)
     values = {name: Path(value) if name in state["paths"] else value for name, value in state["arguments"].items()}
     return argparse.Namespace(**{**vars(arguments), **values, "replay": path})
 
@@ -25,7 +25,7 @@ def arguments_of(path: Path, arguments: argparse.Namespace) -> argparse.Namespac
 def replay(task: Task, arguments: argparse.Namespace, accelerator: Accelerator, prepared: Prepared[Any]) -> dict[str, float]:
     """Repeat the step of a file with its weights, batch and chance, without an update; say what is not finite, and return its terms."""
     path = arguments.replay
-    state = load_failed(path)
+    state = load_failed(path, type(task).__module__)
     if state["example"] != task.name:
         raise SystemExit(f"{path} is a step of {state['example']}; this example is {task.name}.")
     model = task.build(arguments, prepared)

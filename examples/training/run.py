@@ -22,7 +22,7 @@ from .arguments import FIXED, parse
 from .average import moving_average
 from .balance import weights_of_parts
 from .batches import batches, sampler
-from .checkpoints import BEFORE, NAME, load_checkpoint, load_weights, require_same_run, save_checkpoint, start_anew
+from .checkpoints import BEFORE, NAME, clear, load_checkpoint, load_weights, require_same_run, save_checkpoint, set_aside
 from .faults import FaultWatch, failed_path, random_states, save_failed
 from .memory import elastic_network
 from .progress import Clock, Log, learning_rate
@@ -255,7 +255,7 @@ def main(task: Task, argv: list[str] | None = None) -> dict[str, float]:
     """Returns the mean scores of the held-out samples (empty in processes other than the first)."""
     arguments = parse(task, argv)
     if arguments.replay is not None:
-        arguments = arguments_of(arguments.replay, arguments)
+        arguments = arguments_of(task, arguments.replay, arguments)
     accelerator = Accelerator(mixed_precision="bf16" if arguments.bf16 else "no")
     arguments.out.mkdir(parents=True, exist_ok=True)
     with accelerator.main_process_first():
@@ -278,16 +278,24 @@ def main(task: Task, argv: list[str] | None = None) -> dict[str, float]:
 def begin(run: Run) -> None:
     """Go on from a checkpoint, if that is asked for and there is one; else set aside what an earlier run left."""
     arguments, accelerator, path = run.arguments, run.accelerator, run.path
+    if accelerator.is_main_process:
+        clear(path.parent)
     if arguments.resume_from is not None:
         run.restore(arguments.resume_from)
         accelerator.print(f"going on after step {run.step:,}, from {arguments.resume_from}")
+        accelerator.wait_for_everyone()  # nobody moves what another one reads
+        if accelerator.is_main_process and (previous := set_aside(path)) is not None:
+            accelerator.print(f"the checkpoint that was there is {previous} now")
+        run.save(run.seconds)
     elif arguments.resume and (path.exists() or path.with_name(BEFORE).exists()):
         run.restore(path)
         accelerator.print(f"going on after step {run.step:,}")
     elif arguments.resume:
         accelerator.print(f"{path} is not there yet: starting at the first step")
-    elif accelerator.is_main_process and (previous := start_anew(path)) is not None:
-        accelerator.print(f"starting anew (without --resume); the checkpoint that was there is {previous} now")
+    elif accelerator.is_main_process:
+        path.with_name(BEFORE).unlink(missing_ok=True)
+        if (previous := set_aside(path)) is not None:
+            accelerator.print(f"starting anew (without --resume); the checkpoint that was there is {previous} now")
     accelerator.wait_for_everyone()  # nobody writes while another one reads
 
 
