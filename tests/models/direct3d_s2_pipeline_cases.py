@@ -47,7 +47,7 @@ def sparse_flow(resolution: int, **fields: Any) -> SSDiT:
 
 
 def refiner(**fields: Any) -> SDFRefiner:
-    options = {"block_out_channels": (8, 12), "layers_per_block": 1, "layers_mid_block": 0, "patch_size": 16, "overlap": 4}
+    options = {"block_out_channels": (8, 12), "layers_per_block": 1, "layers_mid_block": 0, "patch_size": 32, "overlap": 4}
     return drawn(build("direct3d-s2/refiner", **{**options, "feature_channels": 2, "use_fp16": False, **fields}))
 
 

@@ -41,6 +41,8 @@ KINDS = {
     "latent-flow": "voxgen.models.latent_flow:LatentFlow",
     "latent-flow/patched": "voxgen.models.latent_flow:PatchedLatentFlow",
     "texture-vae": "voxgen.models.texture_vae:TextureVAE",
+    "sdf-refiner": "voxgen.models.direct3d_s2:SDFRefiner",
+    "sign-refiner": "voxgen.models.direct3d_s2:SignRefiner",
     "ss-dit": "voxgen.models.direct3d_s2:SSDiT",
     "image-encoder/small": "voxgen.models.image_condition:SmallImageEncoder",
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +12,8 @@ from tqdm import tqdm
 
 from voxgen.core import SparseTensor
 from voxgen.core.checks import FLOATS, require_int, require_same_device, require_tensor
+from voxgen.layers import set_torso_dtype
+from voxgen.models._trunk import TORSO_DTYPES
 
 from .adaptive_smoothing import AdaptiveSmoothing
 from .fields import require_field
@@ -70,6 +75,25 @@ class SDFRefiner(nn.Module):
         self.patch_size = patch_size
         self.overlap = require_int(where, "overlap", overlap, 0)
         require_tiling(where, patch_size, patch_size - overlap, unet.factor)
+
+    def description(self) -> dict[str, Any]:
+        """The configuration in plain values; `save_pretrained` writes it."""
+        return {
+            "unet": self.unet3d1.description(),
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "feature_channels": self.feature_channels,
+            "patch_size": self.patch_size,
+            "overlap": self.overlap,
+            "torso_dtype": str(self.conv_in.weight.dtype).removeprefix("torch."),
+        }
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> SDFRefiner:
+        """The inverse of `description`, with fresh weights."""
+        fields = dict(values)
+        dtype = TORSO_DTYPES[fields.pop("torso_dtype")]
+        return set_torso_dtype(cls(UNet3D(**fields.pop("unet")), **fields), dtype)
 
     def forward(self, sdf: Float[Tensor, "b 1 x y z"], features: Float[Tensor, "b f x y z"]) -> Float[Tensor, "b 1 x y z"]:
         """The network on dense patches. Differentiable.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -9,6 +12,8 @@ from tqdm import tqdm
 
 from voxgen.core import SparseTensor
 from voxgen.core.checks import FLOATS, INTEGERS, require_int, require_same_device, require_tensor
+from voxgen.layers import set_torso_dtype
+from voxgen.models._trunk import TORSO_DTYPES
 from voxgen.ops.resample import Structure, pool
 
 from .fields import require_field, signed_volume
@@ -50,10 +55,29 @@ class SignRefiner(nn.Module):
         self.in_channels = require_int(where, "in_channels", in_channels, 1)
         self.unet3d1 = unet
         self.conv_in = nn.Conv3d(in_channels, unet.in_channels, 3, padding=1)
+        self.out_channels = require_int(where, "out_channels", out_channels, 1)
         self.conv_out = nn.Conv3d(unet.out_channels, out_channels, 3, padding=1)
         self.patch_size = patch_size
         self.stride = patch_size // 2 if stride is None else stride
         require_tiling(where, patch_size, self.stride, unet.factor)
+
+    def description(self) -> dict[str, Any]:
+        """The configuration in plain values; `save_pretrained` writes it."""
+        return {
+            "unet": self.unet3d1.description(),
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "patch_size": self.patch_size,
+            "stride": self.stride,
+            "torso_dtype": str(self.conv_in.weight.dtype).removeprefix("torch."),
+        }
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> SignRefiner:
+        """The inverse of `description`, with fresh weights."""
+        fields = dict(values)
+        dtype = TORSO_DTYPES[fields.pop("torso_dtype")]
+        return set_torso_dtype(cls(UNet3D(**fields.pop("unet")), **fields), dtype)
 
     def forward(self, sdf: Float[Tensor, "b 1 x y z"]) -> Float[Tensor, "b 1 x y z"]:
         """The network on dense patches: logits of lying outside. Differentiable.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -60,6 +61,14 @@ class UNet3D(nn.Module):
         widths = [require_int(where, f"block_out_channels[{i}]", width, 1) for i, width in enumerate(block_out_channels)]
         if not widths:
             raise RangeError(f"{where}: block_out_channels must have at least one level; got none.")
+        self._fields = {
+            "in_channels": in_channels,
+            "block_out_channels": widths,
+            "layers_per_block": layers_per_block,
+            "layers_mid_block": layers_mid_block,
+            "norm_num_groups": groups,
+            "checkpoint": checkpoint,
+        }
         self.out_channels = widths[0]
         self.factor = 2 ** (len(widths) - 1)
 
@@ -80,6 +89,10 @@ class UNet3D(nn.Module):
             self.up_blocks.append(VolumeUpBlock(below, width, used, groups, upsample=i + 1 < len(widths), checkpoint=checkpoint))
             below = width
         self.conv_norm_out = GroupNorm32(groups, widths[0])
+
+    def description(self) -> dict[str, Any]:
+        """The configuration in plain values."""
+        return dict(self._fields)
 
     def forward(self, x: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d x y z"]:
         require_tensor("UNet3D", "x", x, ("b", self.in_channels, "x", "y", "z"), FLOATS)

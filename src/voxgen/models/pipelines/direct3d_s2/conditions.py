@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
+from torch import Tensor
 
 from voxgen.attention import Context
 from voxgen.core.checks import require_int
@@ -16,8 +17,9 @@ from voxgen.models.image_condition.background import RemoveBackground
 from voxgen.models.image_condition.prepare import cut_out
 from voxgen.models.pipelines.conditions import Conditioners, stage_conditions
 from voxgen.models.pipelines.stages import repeated, unconditional
+from voxgen.models.pipelines.trellis2.placement import placed
 
-__all__ = ["AnyCondition", "conditions_by_stage", "count", "nothing", "repeated_condition"]
+__all__ = ["AnyCondition", "conditions_by_stage", "count", "nothing", "on_device", "repeated_condition"]
 
 AnyCondition: TypeAlias = Context | SparseCondition
 """Of b objects: tokens (b, m, c), a list of (m, c), or a `SparseCondition` for flows with sparse conditions."""
@@ -31,6 +33,13 @@ def count(condition: AnyCondition) -> int:
 def nothing(condition: AnyCondition) -> AnyCondition:
     """What stands for no picture."""
     return condition.unconditional() if isinstance(condition, SparseCondition) else unconditional(condition)
+
+
+def on_device(condition: AnyCondition, device: torch.device) -> AnyCondition:
+    """On the device of the network that reads it."""
+    if isinstance(condition, SparseCondition):
+        return SparseCondition(*([part.to(device) for part in parts] for parts in condition))
+    return condition.to(device) if isinstance(condition, Tensor) else [part.to(device) for part in condition]
 
 
 def repeated_condition(where: str, condition: AnyCondition, samples: int) -> AnyCondition:
@@ -57,6 +66,7 @@ def conditions_by_stage(
     *,
     remove_background: RemoveBackground | None = None,
     assume_foreground: bool = False,
+    place: torch.device | None = None,
 ) -> dict[str, AnyCondition]:
     """The condition of each stage, of b objects.
 
@@ -65,6 +75,7 @@ def conditions_by_stage(
         sparse: for each stage, whether its flow takes a `SparseCondition`.
         image, encoder, system, remove_background, assume_foreground: as `stage_conditions`. Encoders of sparse stages say the side of
             a `patch` and the number of `special` tokens.
+        place: where encoders go while they are used; None leaves them where they are.
         conditions: in place of a picture, of all stages or by stage.
     Raises: as `stage_conditions`.
     """
@@ -82,7 +93,10 @@ def conditions_by_stage(
     if image is not None and conditions is None:  # cut out once, however many stages read it
         listed = list(image) if isinstance(image, (list, tuple)) else [image]
         pictures = [cut_out(p, system, remove_background=remove_background, assume_foreground=assume_foreground) for p in listed]
-    tokens: dict[str, Any] = stage_conditions(where, list(sparse), pictures, conditions, encoder, system)  # pyright: ignore[reportArgumentType] (raises)
+    encoders = encoder.values() if isinstance(encoder, Mapping) else [encoder]
+    with placed(place, *encoders):
+        # both, or neither, raise there
+        tokens: dict[str, Any] = stage_conditions(where, list(sparse), pictures, cast(Any, conditions), encoder, system)
     for stage, wanted in sparse.items():
         if wanted:
             own: Any = encoder[stage] if isinstance(encoder, Mapping) else encoder

@@ -1,162 +1,140 @@
-"""Direct3D-S2's released folders: config.yaml, and checkpoints of several networks each."""
+"""Direct3DS2Pipeline from and to folders: voxgen's own layout, and the published one."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from voxgen.core.errors import DtypeError, FileFormatError, MissingDependency, RangeError, ShapeError
-from voxgen.flow import Sampler
-from voxgen.models._registry import build
-from voxgen.models.checkpoints import load_direct3d_s2
-from voxgen.models.pipelines.conditions import Conditioners
+from voxgen.core.errors import FileFormatError, RangeError
+from voxgen.models.pipelines.folder import (
+    MANIFEST,
+    normalization_from_json,
+    normalization_to_json,
+    read_pipeline_folder,
+    sampler_from_json,
+    sampler_to_json,
+    write_pipeline_folder,
+)
 
-from .parts import CELLS
 from .pipeline import Direct3DS2Pipeline
-from .release import SCHEDULES, scheduled_sampler
+from .published import CONFIG, read_release
 
-__all__ = ["read_release"]
+if TYPE_CHECKING:
+    from voxgen.models.pipelines.conditions import Conditioners
 
-CONFIG = "config.yaml"
-BANDS = {512: 2.0}
-"""The release truncates distances at 1/128 of half the cube: 2 cells at 512. At 1024 these are the usual 4."""
+    from .stages import Compat
 
+__all__ = ["KIND", "read_pipeline", "write_pipeline"]
 
-@dataclass(frozen=True)
-class _Network:
-    """An entry of the configuration: the class that it must name, what voxgen builds for it, and the file of its weights.
-
-    `omitted` has what the published constructor takes for fields that the file leaves out, where voxgen's recipe has something else.
-    """
-
-    published: str
-    registered: str
-    file: str
-    omitted: Mapping[str, Any] = field(default_factory=dict)
+KIND = "direct3d-s2"
+_ONE = ("structure_flow", "structure_vae", "refiner", "sign_refiner")
+_BY_RESOLUTION = ("flows", "vaes")
+_PLAIN = ("image_system", "threshold", "compat")
 
 
-_VAE, _DIT = ("SparseSDFVAE", "direct3d-s2/vae"), ("SparseDiT", "direct3d-s2/dit-512-v1.1")
-_SSA = {"compression_block_size": 4, "selection_block_size": 8, "topk": 8, "compression_version": "v2"}
-_COARSE = {
-    "dense_vae": _Network("DenseShapeVAE", "direct3d-s2/dense-vae", "model_dense.ckpt", {"model_channels_decoder": (512, 128, 32)}),
-    "dense_dit": _Network("DenseDiT", "direct3d-s2/dense-dit", "model_dense.ckpt"),
-    "sparse_vae_512": _Network(*_VAE, "model_sparse_512.ckpt"),
-    "sparse_dit_512": _Network(*_DIT, "model_sparse_512.ckpt", _SSA),
-    "refiner": _Network("Voxel_RefinerXL", "direct3d-s2/refiner", "model_refiner.ckpt"),
-}
-_FINE = {
-    "sparse_vae_1024": _Network(*_VAE, "model_sparse_1024.ckpt"),
-    "sparse_dit_1024": _Network(*_DIT, "model_sparse_1024.ckpt", _SSA),
-    "refiner_1024": _Network("Voxel_RefinerXL_sign", "direct3d-s2/refiner-1024", "model_refiner_1024.ckpt"),
-}
-_SCHEDULERS = {"structure": "dense_scheduler", "coarse": "sparse_scheduler_512", "fine": "sparse_scheduler_1024"}
-
-
-def read_release(
+def read_pipeline(
     path: str | os.PathLike[str],
     *,
-    fine: bool = True,
     device: torch.device | str | None = None,
-    torso_dtype: torch.dtype | str | None = None,
+    dtype: torch.dtype | None = None,
     image_encoder: Conditioners = None,
-    compat: Literal["direct3d_s2"] | None = None,
+    compat: Compat | None = None,
+    fine: bool = True,
+    low_memory: bool = False,
+    verify: bool = True,
 ) -> Direct3DS2Pipeline:
-    """A pipeline from a folder as it is published: config.yaml, model_dense.ckpt, model_sparse_512.ckpt, model_refiner.ckpt, and for the
-    fine stage model_sparse_1024.ckpt and model_refiner_1024.ckpt.
-
-    Every file is looked for before any is read. Classes in the configuration are looked up in a table; nothing that it names is imported.
+    """A pipeline from a folder, its networks in evaluation mode.
 
     Args:
-        path: the folder.
-        fine: read the fine stage too.
-        device: of the networks; None is the CPU.
-        torso_dtype: of their matrices and convolutions, in place of the half precision that the configuration asks for.
-        image_encoder: of pictures; `DINOv2Encoder` of a folder with its weights. None: tokens only.
-        compat: see `Direct3DS2Pipeline`.
-    Returns:
-        The pipeline, its networks in evaluation mode.
+        path: the folder: written by `write_pipeline`, or a copy of a published one, such as direct3d-s2-v-1-1; see `read_release`.
+        device: where the networks are; with low_memory where they go while they are used. None is the CPU.
+        dtype: of matrices and convolutions, in place of what the files say: torch.float32 on a CPU.
+        image_encoder: in place of the folder's. The published ones have none: pass `DINOv2Encoder(folder)`, or use tokens.
+        compat: see `Direct3DS2Pipeline`; None takes the folder's, and for published ones None.
+        fine: read the fine stage of a published folder too.
+        low_memory: keep the networks on the CPU, and move each to `device` while it is used.
+        verify: compare checksums, for folders of voxgen's.
     Raises:
-        FileNotFoundError: no folder, or a file is missing.   MissingDependency: PyYAML is not installed.
-        FileFormatError: a configuration that is no YAML, lacks an entry, names another class, or has fields that make no network.
-        CheckpointError: weights that are not those of the network; nothing is left out.
-    Source: names and layout of the releases 1.0 and 1.1 of DreamTechAI/Direct3D-S2.
+        FileNotFoundError: no such folder or file.   FileFormatError: a folder of something else, or a damaged file.   CheckpointError:
+        weights that do not fit.   RangeError: low_memory without a device.   MissingDependency: PyYAML, for published folders.
     """
     where = "Direct3DS2Pipeline.from_folder"
     folder = Path(os.fspath(path))
-    table = {**_COARSE, **(_FINE if fine else {})}
-    for file in (CONFIG, *dict.fromkeys(entry.file for entry in table.values())):
-        if not (folder / file).is_file():
-            raise FileNotFoundError(
-                f"{where}: {folder} must hold {file}; it does not. Give the folder of a release, such as direct3d-s2-v-1-1."
-            )
-    config = _configuration(where, folder / CONFIG)
-    samplers = {stage: _sampler(where, config, name, stage) for stage, name in _SCHEDULERS.items() if fine or stage != "fine"}
-    networks: dict[str, Any] = {name: _built(where, config, name, entry, torso_dtype) for name, entry in table.items()}
-    for name, entry in table.items():
-        load_direct3d_s2(networks[name], folder / entry.file, device=device)
-        networks[name].eval()
-    sizes = ("512", "1024") if fine else ("512",)
-    resolutions = {size: CELLS * networks[f"sparse_dit_{size}"].resolution for size in sizes}
-    return Direct3DS2Pipeline(
-        networks["dense_dit"],
-        networks["dense_vae"],
-        {resolutions[size]: networks[f"sparse_dit_{size}"] for size in sizes},
-        {resolutions[size]: networks[f"sparse_vae_{size}"] for size in sizes},
-        networks["refiner"],
-        networks.get("refiner_1024"),
-        samplers,
-        image_encoder,
-        bands=BANDS,
-        compat=compat,
-    )
+    if low_memory and device is None:
+        raise RangeError(f"{where}: low_memory needs a device, to which networks are moved while they are used.")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{where}: there is no folder {folder}.")
+    if not (folder / MANIFEST).is_file() and not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{where}: {folder} must hold {CONFIG} (a release) or {MANIFEST} (voxgen's own); it holds neither.")
+    home = "cpu" if low_memory else device
+    own = (folder / MANIFEST).is_file()
+    fields = _read_own(where, folder, home, dtype, verify) if own else read_release(folder, fine=fine, device=home, dtype=dtype)
+    given = {"image_encoder": image_encoder, "compat": compat}
+    fields |= {name: value for name, value in given.items() if value is not None}
+    return Direct3DS2Pipeline(**fields, low_memory=low_memory, device=device)
 
 
-def _configuration(where: str, path: Path) -> Mapping[str, Any]:
+def write_pipeline(
+    pipeline: Direct3DS2Pipeline,
+    path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+    image_encoder: bool = True,
+    overwrite: bool = True,
+) -> None:
+    """Write pipeline.json and a .safetensors file for each network; all or none appear.
+
+    Args:
+        path: the folder; made where it does not exist.
+        dtype: in which weights are stored, such as torch.float16; see `save_pretrained`.
+        image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2).
+        overwrite: False raises where a file exists.
+    Raises: as `write_pipeline_folder`.
+    """
+    networks: dict[str, nn.Module] = {name: part for name in _ONE if (part := getattr(pipeline, name)) is not None}
+    for name in _BY_RESOLUTION:
+        networks.update({f"{name}.{resolution}": part for resolution, part in getattr(pipeline, name).items()})
+    encoder: Any = pipeline.image_encoder if image_encoder else None
+    if isinstance(encoder, Mapping):
+        networks.update({f"image_encoder.{stage}": part for stage, part in encoder.items()})
+    elif encoder is not None:
+        networks["image_encoder"] = encoder
+    settings = {
+        "samplers": {stage: sampler_to_json(sampler) for stage, sampler in pipeline.samplers.items()},
+        "levels": dict(pipeline.levels),
+        "bands": {str(resolution): band for resolution, band in pipeline.bands.items()},
+        "structure_normalization": normalization_to_json(pipeline.structure_normalization),
+        **{name: getattr(pipeline, name) for name in _PLAIN},
+    }
+    write_pipeline_folder(path, KIND, networks, settings, dtype=dtype, overwrite=overwrite)
+
+
+def _read_own(where: str, folder: Path, device: torch.device | str | None, dtype: torch.dtype | None, verify: bool) -> dict[str, Any]:
+    found = read_pipeline_folder(folder, KIND, device=device, torso_dtype=dtype, verify=verify)
+    parts, settings = found.networks, found.settings
+    fields: dict[str, Any] = {name: parts[name] for name in _ONE if name in parts}
+    prefix = "image_encoder."
+    by_stage = {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
+    fields["image_encoder"] = by_stage or parts.get("image_encoder")
     try:
-        import yaml
-    except ImportError as error:
-        raise MissingDependency(f"{where}: {path.name} needs the package PyYAML; pip install pyyaml.") from error
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"{where}: {path} is not YAML ({error}).") from error
-    if not isinstance(content, dict):
-        raise FileFormatError(f"{where}: {path} must be a mapping of entries; it holds {type(content).__name__}.")
-    return content
-
-
-def _entry(where: str, config: Mapping[str, Any], name: str, published: str) -> dict[str, Any]:
-    """Parameters of an entry, whose class must be the published one."""
-    entry = config.get(name)
-    if not isinstance(entry, dict) or not isinstance(entry.get("target"), str) or not isinstance(entry.get("params"), dict):
-        raise FileFormatError(
-            f"{where}: {CONFIG} must have an entry {name} with a target (a class) and params (its arguments); got {entry!r}."
-        )
-    found = entry["target"].rpartition(".")[2]
-    if found != published:
-        raise FileFormatError(f"{where}: {CONFIG} must have the class {published} as target of {name}; got {entry['target']!r}.")
-    return entry["params"]
-
-
-def _built(where: str, config: Mapping[str, Any], name: str, entry: _Network, torso_dtype: torch.dtype | str | None) -> nn.Module:
-    fields = {**entry.omitted, **_entry(where, config, name, entry.published)}
-    if torso_dtype is not None:
-        fields = {**fields, "use_fp16": None, "torso_dtype": torso_dtype}
-    try:
-        return build(entry.registered, device="meta", **fields)
-    except (RangeError, DtypeError, ShapeError, TypeError) as error:
-        raise FileFormatError(f"{where}: {name} in {CONFIG} makes no network: {error}") from error
-
-
-def _sampler(where: str, config: Mapping[str, Any], name: str, stage: str) -> Sampler:
-    fields = _entry(where, config, name, "FlowMatchEulerDiscreteScheduler")
-    try:
-        return scheduled_sampler(SCHEDULES[stage][0], fields["shift"], fields.get("num_train_timesteps", 1000))
-    except (KeyError, TypeError, DtypeError, RangeError) as error:
-        raise FileFormatError(f"{where}: {name} in {CONFIG} makes no schedule: {error}") from error
+        for name in _BY_RESOLUTION:
+            own = {key.partition(".")[2]: part for key, part in parts.items() if key.startswith(f"{name}.")}
+            fields[name] = {int(resolution): part for resolution, part in own.items()}
+        fields |= {
+            "samplers": {stage: sampler_from_json(values) for stage, values in settings["samplers"].items()},
+            "levels": dict(settings["levels"]),
+            "bands": {int(resolution): band for resolution, band in settings["bands"].items()},
+            "structure_normalization": normalization_from_json(settings["structure_normalization"]),
+            **{name: settings[name] for name in _PLAIN},
+        }
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{where}: the settings in {MANIFEST} are not those of this pipeline: {error!r}.") from error
+    missing = [name for name in _ONE[:2] if name not in fields]
+    if missing:
+        raise FileFormatError(f"{where}: {MANIFEST} names no network {missing[0]!r}.")
+    return fields

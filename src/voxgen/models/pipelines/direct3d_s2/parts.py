@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from voxgen.core.errors import RangeError, ShapeError
 from voxgen.models.direct3d_s2 import SSDiT
+from voxgen.models.sc_vae import LatentNormalization
 from voxgen.models.sparse_sdf_vae import SparseSDFVAE
 from voxgen.models.structure import StructureFlow, StructureVAE
 
@@ -21,6 +22,7 @@ def require_parts(
     structure_vae: StructureVAE,
     flows: Mapping[int, SSDiT],
     vaes: Mapping[int, SparseSDFVAE],
+    normalization: LatentNormalization | None,
 ) -> None:
     """Raise RangeError or ShapeError unless resolutions and widths agree."""
     if not flows or set(flows) != set(vaes):
@@ -38,6 +40,11 @@ def require_parts(
         raise ShapeError(
             f"{where}: structure_vae must read the {structure_flow.in_channels} channels that structure_flow makes; it reads "
             f"{structure_vae.decoder.latent_channels}."
+        )
+    if normalization is not None and normalization.channels != structure_flow.in_channels:
+        raise ShapeError(
+            f"{where}: structure_normalization must have the {structure_flow.in_channels} channels of structure_flow; it has "
+            f"{normalization.channels}."
         )
     cells, side = structure_flow.resolution * structure_vae.decoder.factor, flows[min(flows)].resolution
     if cells % side:
