@@ -92,8 +92,8 @@ def condition_images(
         ConditionImages on the CPU. Not differentiable.
     Raises:
         MeshError: no faces, or a vertex that is not finite.   RangeError, DtypeError: a count, size, angle or field of view out of range.
-    Source: TRELLIS.2's training views, specs of its data pipeline: fov 10 to 70°, all around, path-traced in 1024²; here rasterised, and by
-        default from the front, since small models learn that sooner.
+    Source: TRELLIS.2's condition images: fov 10 to 70°, all around, path-traced with 1024² pixels. Here they are rasterised, and by default
+        from the front, since small models learn that sooner.
     Example:
         >>> condition_images(procedural_asset(0).mesh, 4, size=128).images.shape
         torch.Size([4, 128, 128, 4])

@@ -23,9 +23,11 @@ GLAZE: tuple[Pattern, ...] = (patterns.stripes, patterns.dots, patterns.zigzag, 
 
 @dataclass(frozen=True, eq=False)
 class Finish:
-    """Args:
-    material: what the part is made of.
-    tile: length that the picture covers, in the units of the design; None: it covers the part once.
+    """What a part is made of.
+
+    Args:
+        material: the same for all parts that share the finish.
+        tile: length that the picture covers, in the units of the design; None: it covers the part once.
     """
 
     material: Material

@@ -129,7 +129,7 @@ def table(chance: Chance) -> Assembly:
     elif support == "trestle":
         for sign in (-1, 1):
             x = sign * 0.36 * width
-            out.add_pair("trestles", frame, box(leg, under, leg).turned("z", 0).moved(x, under / 2, 0.0))
+            out.add_pair("trestles", frame, box(leg, under, leg).moved(x, under / 2, 0.0))
             out.add(
                 "trestles",
                 frame,

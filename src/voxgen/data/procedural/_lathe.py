@@ -54,6 +54,11 @@ def ellipsoid(x: float, y: float, z: float, *, around: int = 24, rows: int = 12)
     return Part(ball.vertices, ball.faces, ball.normals, ball.uv * size, ball.around * size).scaled(x, y, z)
 
 
+def ball(radius: float, *, around: int = 16) -> Part:
+    """A closed sphere about the origin."""
+    return ellipsoid(radius, radius, radius, around=around, rows=around // 2 + 2)
+
+
 def ring(radius: float, thickness: float, *, around: int = 32, across: int = 12) -> Part:
     """A torus about the y axis, closed."""
     angle = np.arange(across) * (2 * math.pi / across)

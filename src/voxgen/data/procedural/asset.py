@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from voxgen.core import TriMesh
 from voxgen.core.checks import require_choice, require_int
 
-from . import _beings, _buildings, _curiosities, _furniture, _machines, _plants, _vessels
+from . import _aircraft, _beings, _buildings, _curiosities, _furniture, _machines, _plants, _toys, _vehicles, _vessels
 from ._assembly import Assembly
 from ._chance import Chance
 
 _DESIGNS: dict[str, Callable[[Chance], Assembly]] = {
-    "airplane": _machines.airplane,
+    "airplane": _aircraft.airplane,
     "animal": _beings.animal,
     "basket": _vessels.basket,
     "bed": _furniture.bed,
     "birdcage": _curiosities.birdcage,
-    "boat": _machines.boat,
+    "boat": _vehicles.boat,
     "bolt": _machines.bolt,
     "bottle": _vessels.bottle,
     "bowl": _vessels.bowl,
     "bridge": _buildings.bridge,
     "cake": _curiosities.cake,
-    "car": _machines.car,
+    "car": _vehicles.car,
     "castle": _buildings.castle,
     "chair": _furniture.chair,
     "character": _beings.character,
-    "chess piece": _beings.chess_piece,
+    "chess piece": _toys.chess_piece,
     "clock": _curiosities.clock,
     "crate": _vessels.crate,
     "cup": _vessels.cup,
@@ -36,23 +36,23 @@ _DESIGNS: dict[str, Callable[[Chance], Assembly]] = {
     "gear": _machines.gear,
     "goblet": _vessels.goblet,
     "hat": _curiosities.hat,
-    "helicopter": _machines.helicopter,
+    "helicopter": _aircraft.helicopter,
     "house": _buildings.house,
     "ice cream": _curiosities.ice_cream,
     "lamp": _furniture.lamp,
     "lantern": _vessels.lantern,
     "mushroom": _plants.mushroom,
     "plant": _plants.plant,
-    "robot": _beings.robot,
-    "rocket": _machines.rocket,
+    "robot": _toys.robot,
+    "rocket": _aircraft.rocket,
     "shelf": _furniture.shelf,
-    "snowman": _beings.snowman,
+    "snowman": _toys.snowman,
     "sofa": _furniture.sofa,
     "sword": _curiosities.sword,
     "table": _furniture.table,
     "teapot": _vessels.teapot,
     "tower": _buildings.tower,
-    "train": _machines.train,
+    "train": _vehicles.train,
     "tree": _plants.tree,
     "umbrella": _furniture.umbrella,
     "vase": _vessels.vase,
@@ -98,9 +98,8 @@ def procedural_asset(index: int, *, seed: int = 0, category: str | None = None) 
     Numerics: the same (seed, index, category) gives the same asset in any process, whatever the number of threads. The last bits of
         vertices may differ between machines whose sine and cosine do.
     Example:
-        >>> asset = procedural_asset(7)
-        >>> asset.mesh.materials[0].name
-        'wood'
+        >>> procedural_asset(7).name
+        'animal-0-000007'
     """
     where = "procedural_asset"
     index, seed = require_int(where, "index", index, 0), require_int(where, "seed", seed, 0)

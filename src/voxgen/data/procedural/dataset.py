@@ -72,5 +72,6 @@ def procedural_dataset(count: int, *, seed: int = 0, split: Split = "train") -> 
         DtypeError, RangeError: count or seed is not a whole number of 0 or more, or no such split.
     Example:
         >>> [asset.category for asset in procedural_dataset(3, split="test")]
+        ['house', 'bolt', 'airplane']
     """
     return ProceduralDataset(count, seed=seed, split=split)
