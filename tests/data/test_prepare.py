@@ -485,11 +485,15 @@ def test_ray_gives_the_same_files(assets: Path, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     stages = [PointsStage(50)]
     (assets / "bad.glb").write_bytes(b"rubbish")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    path = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env=path)
     try:
         manifest = run(assets, tmp_path / "ray", stages, engine="ray")
+        moody = run(assets, tmp_path / "moody", [MoodyStage()], engine="ray", timeout=2.0)
     finally:
         ray.shutdown()
     assert manifest.reasons() == {"unreadable": 1}
     run(assets, tmp_path / "here", stages)
     assert digests(tmp_path / "ray") == digests(tmp_path / "here")
+    codes = {"asset1.ply": "ugly", "asset2.ply": "error", "asset4.ply": "crash", "asset5.ply": "timeout", "bad.glb": "unreadable"}
+    assert {name: code for name, (code, _) in moody.rejected.items()} == codes

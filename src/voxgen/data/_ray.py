@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from voxgen.core.errors import MissingDependency
+from voxgen.core.errors import MissingDependency, VoxgenError
 
-from ._engines import Run
+from ._engines import Run, to_bytes
 from ._stages import Stage
 from ._work import Job, Outcome, Rejection, reject_all, work
 
@@ -17,9 +17,10 @@ POLL = 1.0
 
 
 def ray_engine(where: str, workers: int | None, timeout: float | None) -> Run:
-    """Jobs as Ray tasks of one CPU each, at most `workers` at a time (None: twice the cluster's CPUs are submitted).
+    """Jobs on Ray actors of one CPU each, at most `workers` of them (None: one for each CPU that the cluster has now).
 
-    Joins the cluster that `ray.init` or the environment names, or starts one on this machine.
+    Joins the cluster that `ray.init` or the environment names, or starts one on this machine. Actors, not tasks: each keeps the
+    networks that it has loaded, and one that takes too long can be ended.
 
     Raises:
         MissingDependency: Ray is not installed.
@@ -30,43 +31,99 @@ def ray_engine(where: str, workers: int | None, timeout: float | None) -> Run:
         raise MissingDependency(f"{where}: engine 'ray' needs Ray: pip install 'voxgen[cluster]'.") from error
 
     def run(stages: Sequence[Stage], jobs: Iterator[Job]) -> Iterator[Outcome]:
+        shared = to_bytes(where, "stages", tuple(stages))
         if not ray.is_initialized():
             ray.init(log_to_driver=False)
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        # a task that waits for a CPU must not use up its time
-        most = min(cpus, workers or cpus) if timeout is not None else workers or 2 * cpus
-        shared: Any = ray.put(tuple(stages))
-        task = ray.remote(num_cpus=1, max_retries=0)(_task)
-        running: dict[Any, tuple[Job, float]] = {}
+        count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        make: Any = ray.remote(num_cpus=1, max_restarts=0)(_Actor)
+        stored: Any = ray.put(shared)
+        hands: list[_Hand] = []
         waiting = next(jobs, None)
-        while waiting is not None or running:
-            while waiting is not None and len(running) < most:
-                running[task.remote(shared, waiting)] = (waiting, time.monotonic())
-                waiting = next(jobs, None)
-            finished, _ = ray.wait(list(running), num_returns=1, timeout=POLL)
-            for reference in finished:
-                job, _ = running.pop(reference)
-                yield _result(ray, stages, job, reference)
-            late = [] if timeout is None else [r for r, (_, since) in running.items() if time.monotonic() - since > timeout]
-            for reference in late:
-                job, _ = running.pop(reference)
-                ray.cancel(reference, force=True)
-                yield reject_all(stages, job, Rejection("timeout", f"{job.source.name}: took longer than {timeout:g} seconds."))
+        try:
+            while waiting is not None or hands:
+                while waiting is not None and len(hands) < count:
+                    hands.append(_Hand(ray, make.remote(stored), waiting))
+                    waiting = next(jobs, None)
+                ray.wait([hand.reference for hand in hands], timeout=POLL)
+                for hand in list(hands):
+                    outcome = hand.outcome(stages, timeout)
+                    if outcome is None:
+                        continue
+                    if hand.alive and waiting is not None:
+                        hand.start(waiting)
+                        waiting = next(jobs, None)
+                    else:
+                        hands.remove(hand)
+                        hand.end()
+                    yield outcome
+        finally:
+            for hand in hands:
+                hand.end()
 
     return run
 
 
-def _task(stages: Sequence[Stage], job: Job) -> Outcome:
-    from ._pool import one_thread
+class _Actor:
+    """A process of the cluster."""
 
-    one_thread()
-    return work(stages, job)
+    def __init__(self, stages: bytes) -> None:
+        import pickle
+
+        from ._pool import one_thread
+
+        one_thread()
+        self.stages: Sequence[Stage] = pickle.loads(stages)
+
+    def ready(self) -> bool:
+        return True
+
+    def work(self, job: Job) -> Outcome:
+        return work(self.stages, job)
 
 
-def _result(ray: Any, stages: Sequence[Stage], job: Job, reference: Any) -> Outcome:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.WorkerCrashedError as error:
-        return reject_all(stages, job, Rejection("crash", f"{job.source.name}: its process ended: {error}"))
-    except ray.exceptions.OutOfMemoryError as error:
-        return reject_all(stages, job, Rejection("memory", f"{job.source.name}: {error}"))
+class _Hand:
+    """An actor, and the job that it is at. The clock starts when the actor is there, not when it was asked for."""
+
+    def __init__(self, ray: Any, actor: Any, job: Job) -> None:
+        self.ray, self.actor = ray, actor
+        self.alive = True
+        self._ready = actor.ready.remote()
+        self.start(job)
+        self._since: float | None = None
+
+    def start(self, job: Job) -> None:
+        self.job = job
+        self.reference = self.actor.work.remote(job)
+        self._since = time.monotonic()
+
+    def outcome(self, stages: Sequence[Stage], timeout: float | None) -> Outcome | None:
+        """What became of the job, if that is known."""
+        errors, name = self.ray.exceptions, self.job.source.name
+        if self._since is None:
+            if not self._done(self._ready):
+                return None
+            try:
+                self.ray.get(self._ready)
+            except errors.RayError as error:
+                raise VoxgenError(f"prepare: a Ray actor could not start: {error}") from error
+            self._since = time.monotonic()
+        if self._done(self.reference):
+            try:
+                return self.ray.get(self.reference)
+            except errors.OutOfMemoryError as error:
+                return self._lost(stages, Rejection("memory", f"{name}: {error}"))
+            except errors.RayActorError as error:
+                return self._lost(stages, Rejection("crash", f"{name}: its process ended: {error}"))
+        if timeout is not None and time.monotonic() - self._since > timeout:
+            return self._lost(stages, Rejection("timeout", f"{name}: took longer than {timeout:g} seconds."))
+        return None
+
+    def end(self) -> None:
+        self.ray.kill(self.actor)
+
+    def _done(self, reference: Any) -> bool:
+        return bool(self.ray.wait([reference], timeout=0)[0])
+
+    def _lost(self, stages: Sequence[Stage], rejection: Rejection) -> Outcome:
+        self.alive = False
+        return reject_all(stages, self.job, rejection)
