@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -366,3 +367,12 @@ def test_small_encoder(tmp_path: Path) -> None:
     with pytest.raises(RangeError, match="channels"):
         SmallImageEncoder(channels=0)
     assert SmallImageEncoder(32, 24, 16, halvings=2, num_blocks=0)(torch.rand(0, 3, 32, 32)).shape == (0, 64, 24)
+
+
+@pytest.mark.parametrize("item", [SmallImageEncoder, PlainBackground, cut_out, prepare_image], ids=lambda item: item.__name__)
+def test_examples_in_docstrings(item: Any) -> None:
+    (test,) = doctest.DocTestFinder(recurse=False).find(item, globs={**globals()})
+    report: list[str] = []
+    result = doctest.DocTestRunner().run(test, out=report.append)
+    assert result.attempted
+    assert not result.failed, "".join(report)

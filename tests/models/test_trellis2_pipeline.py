@@ -174,6 +174,10 @@ def test_the_cascade_keeps_within_its_tokens() -> None:
     assert cascade_grid(cells, 1536, 16, max_tokens=1)[1] == 1024, "it does not go below"
     with pytest.raises(RangeError, match="multiple of 16"):
         cascade_grid(cells, 1000, 16)
+    # the limit is of each object, not of the batch
+    alone = max(len(cascade_grid(cells, 1280, 16)[0]), 1)
+    assert cascade_grid(VoxelGrid.batched([cells, cells]), 1280, 16, max_tokens=alone + 1)[1] == 1280
+    assert cascade_grid(VoxelGrid.batched([cells.select(torch.arange(4)), cells]), 1280, 16, max_tokens=alone)[1] < 1280
 
 
 def test_no_occupied_cell_gives_an_empty_asset_and_a_warning(golden: Golden) -> None:
