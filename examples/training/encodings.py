@@ -36,12 +36,14 @@ class Encoding:
         field: of a prepared folder, that is read.
         stage: makes that field.
         encode: record → latent of one object: the mean of the posterior, as the autoencoder decodes it.
+        resolution: cells a side of the latents, where the record does not say it.
         normalization: of the latents, where the autoencoder's file has it.
     """
 
     field: str
     stage: Stage
     encode: Callable[[Any], Latent]
+    resolution: int | None = None
     normalization: LatentNormalization | None = None
 
 
@@ -52,11 +54,12 @@ def encoding_of(vae: nn.Module, path: Path, resolution: int) -> Encoding:
         return Encoding("ovoxel", OVoxelStage(resolution), functools.partial(_structure, vae))
     if isinstance(vae, SCVAE):
         read = colored if isinstance(vae.content, MaterialContent) else bare
-        return Encoding("ovoxel", OVoxelStage(resolution), functools.partial(_ovoxel, vae, read), vae.normalization)
+        return Encoding("ovoxel", OVoxelStage(resolution), functools.partial(_ovoxel, vae, read), normalization=vae.normalization)
     if isinstance(vae, SparseSDFVAE):
         return Encoding("sdf", SDFStage(resolution, SDF_BAND, scale=SDF_FILL), functools.partial(_sdf, vae))
     if isinstance(vae, SparseFlexVAE):
-        return Encoding("points", PointsStage(), functools.partial(_points, vae, resolution // oriented.FACTOR))
+        side = resolution // oriented.FACTOR
+        return Encoding("points", PointsStage(), functools.partial(_points, vae, side), side)
     if isinstance(vae, TextureVAE):
         return Encoding("texture_latent", TextureLatentStage(str(path), resolution), lambda latent: latent)
     raise SystemExit(f"--vae: {path} holds a {type(vae).__name__}, for whose latents there is no flow here.")

@@ -84,6 +84,7 @@ class FlowTask(Task):
         add("--data", type=Path, help="folder that `voxgen prepare` made; default: procedural assets, prepared in --out")
         add("--vae", type=Path, help="file of the autoencoder (save_pretrained), whose latents the flow makes")
         add("--assets", type=int, default=300, help="procedural assets")
+        add("--cache", type=Path, help="folder for latents and crops of pictures, which runs on the same data share; default: --out")
         add("--held-out", type=int, default=24, help="assets to measure on, which are not trained on")
         add("--max-tokens", type=int, default=8192, help="assets with more are left out")
         add("--workers-to-prepare", type=int, default=1, help="processes that make what is not there yet")
@@ -112,6 +113,7 @@ class FlowTask(Task):
         if arguments.times is None:
             arguments.times = self.recipe(arguments).times
         arguments.picture_size = image_encoder(arguments).image_size
+        arguments.cache = arguments.cache or arguments.out
 
     def prepare(self, arguments: argparse.Namespace, *, show: bool) -> Prepared[Any]:
         training, held_out = self.source(arguments, show)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from voxgen.models.image_condition import prepare_image
 from .drawings import Drawing
 from .encodings import Encoding
 from .flow_measure import HeldOut
-from .latents import Latent, LatentDataset, measured_over, normalized
+from .latents import Latent, LatentDataset, MappedPictures, measured_over, normalized
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,12 @@ def latents_of(data: ShardDataset, wanted: Wanted, folder: Path, *, show: bool) 
     """Of all assets, read or made; what was made is kept in the folder for the next run."""
     if wanted.field is not None:
         return [_plain(data.read(i, wanted.field)) for i in tqdm(range(len(data)), desc=wanted.name, unit="asset", disable=not show)]
-    path, key = folder / f"{wanted.name}.pt", _key(data, wanted)
+    key = _key(data, wanted)
+    path = folder / f"{wanted.name}-{_digest([key])[:12]}.pt"
     if path.exists() and (found := torch.load(path, weights_only=True))["key"] == key:
         return _unpacked(found)
     made = []
+    folder.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         for i in tqdm(range(len(data)), desc=f"latents of {wanted.file.name}", unit="asset", disable=not show):
             made.append(wanted.encoding.encode(data.read(i, wanted.reads)))
@@ -85,7 +88,7 @@ def latents_of(data: ShardDataset, wanted: Wanted, folder: Path, *, show: bool) 
     return made
 
 
-def pictures_of(data: ShardDataset, size: int, folder: Path, *, show: bool) -> Tensor:
+def pictures_of(data: ShardDataset, size: int, folder: Path, *, show: bool) -> MappedPictures:
     """(n, v, 3, size, size) uint8, cropped as TRELLIS.2 crops for training, in a file that is mapped.
 
     Where assets have different numbers of pictures the least of them counts.
@@ -94,16 +97,19 @@ def pictures_of(data: ShardDataset, size: int, folder: Path, *, show: bool) -> T
     note, key = path.with_suffix(".json"), {"names": _digest(data.names), "data": str(data.folder.resolve()), "views": count}
     if not (path.exists() and note.exists() and json.loads(note.read_text()) == key):
         note.unlink(missing_ok=True)
-        images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(data), count, 3, size, size))
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}-{os.getpid()}.tmp")  # a run that has the old one mapped keeps it
+        images = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(data), count, 3, size, size))
         for i in tqdm(range(len(data)), desc=f"pictures of {size} pixels", unit="asset", disable=not show):
             shots: ConditionImages = data.read(i, "images")
             for j in range(count):
                 seen = prepare_image(shots.images[j].numpy(), size=size, training=True, assume_foreground=True)
                 images[i, j] = (255 * seen).round().byte().numpy()
         images.flush()
+        os.replace(unfinished, path)
         with atomic_write(note, "w") as file:
             json.dump(key, file)
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    return MappedPictures(path)
 
 
 def gathered(
@@ -117,11 +123,11 @@ def gathered(
         drawing: of what it makes.
     """
     data = opened(arguments, [wanted] if shape is None else [wanted, shape], show=show)
-    latents = latents_of(data, wanted, arguments.out, show=show)
-    shapes = None if shape is None else cast(list[SparseTensor], latents_of(data, shape, arguments.out, show=show))
+    latents = latents_of(data, wanted, arguments.cache, show=show)
+    shapes = None if shape is None else cast(list[SparseTensor], latents_of(data, shape, arguments.cache, show=show))
     if shapes is not None:
         _require_same_cells(data.names, latents, shapes)
-    images = pictures_of(data, arguments.picture_size, arguments.out, show=show)
+    images = pictures_of(data, arguments.picture_size, arguments.cache, show=show)
     training, measured = (kept(latents, part, arguments.max_tokens) for part in split(len(data), arguments.held_out))
     if not training or not measured:
         raise SystemExit(f"{data.folder}: {len(training)} assets to train on and {len(measured)} to measure on; one of either is needed.")
@@ -174,7 +180,7 @@ def _unpacked(found: Mapping[str, Any]) -> list[Latent]:
 def _key(data: ShardDataset, wanted: Wanted) -> str:
     """Changes with the autoencoder and the assets."""
     weights = hashlib.sha256(wanted.file.read_bytes()).hexdigest()
-    return f"{weights} {wanted.reads} {data.folder.resolve()} {_digest(data.names)}"
+    return f"{weights} {wanted.reads} {wanted.encoding.resolution} {data.folder.resolve()} {_digest(data.names)}"
 
 
 def _digest(names: Sequence[str]) -> str:

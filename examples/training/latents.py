@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -51,6 +54,31 @@ class LatentBatch:
         return LatentBatch(_joined([s.latent for s in samples]), torch.cat([s.images for s in samples]), joined)
 
 
+class Pictures(Protocol):
+    """(n, v, 3, s, s) uint8; a tensor is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, place: tuple[int, int], /) -> Tensor: ...
+
+
+class MappedPictures:
+    """Pictures in a .npy file, read when they are asked for; other processes map the file, too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.array = path, np.load(path, mmap_mode="r")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def __getitem__(self, place: tuple[int, int], /) -> Tensor:
+        return torch.from_numpy(self.array[place].copy())
+
+    def __reduce__(self) -> tuple[type[MappedPictures], tuple[Path]]:
+        return MappedPictures, (self.path,)
+
+
 class LatentDataset(Dataset[LatentBatch]):
     """Latents in memory, and pictures from a file that is mapped: what was read stays in memory while there is room.
 
@@ -66,7 +94,7 @@ class LatentDataset(Dataset[LatentBatch]):
     def __init__(
         self,
         latents: Sequence[Latent],
-        images: Tensor,
+        images: Pictures,
         rows: Sequence[int],
         names: Sequence[str],
         extra: Sequence[SparseTensor] | None = None,
