@@ -77,6 +77,28 @@ def test_condition_views_frame_the_sphere_around_the_unit_cube() -> None:
     assert float(mask.sum((1, 2)).min()) > 0.75 * 100**2
 
 
+@pytest.mark.parametrize("sampling", ["hammersley", "uniform"])
+@pytest.mark.parametrize("up", ["y", "z"])
+def test_views_from_a_part_of_the_sphere_are_even_by_area(sampling, up) -> None:
+    n = 200
+    camera = random_cameras(n, azimuth=(-40, 80), elevation=(10, 70), sampling=sampling, up=up, width=2, height=2, generator=seeded(1))
+    x, y, z = (camera.positions.double() / 2).unbind(1)
+    height, ahead = (y, z) if up == "y" else (z, -y)
+    azimuth, low, high = torch.rad2deg(torch.atan2(x, ahead)), math.sin(math.radians(10)), math.sin(math.radians(70))
+    for share in ((azimuth + 40) / 120, (height - low) / (high - low)):
+        gap = (share.sort().values - (torch.arange(n) + 0.5) / n).abs().max()
+        assert float(gap) < (0.02 if sampling == "hammersley" else 1.63 / math.sqrt(n))  # Kolmogorov's bound at 1 %
+
+
+def test_one_angle_alone_leaves_the_other_free() -> None:
+    camera = random_cameras(50, elevation=(0, 0), width=2, height=2, generator=seeded())
+    assert float(camera.positions[:, 1].abs().max()) < 1e-6
+    assert float(camera.positions[:, 2].min()) < -1.5
+    around = random_cameras(50, azimuth=(90, 90), width=2, height=2, generator=seeded())
+    assert float(around.positions[:, 2].abs().max()) < 1e-6
+    assert float(around.positions[:, 1].min()) < -1.5
+
+
 def test_same_seed_same_cameras() -> None:
     for draw in (random_cameras, inside_cameras):
         one, two, other = (draw(5, fov=(30.0, 50.0), generator=seeded(s)) for s in (1, 1, 2))
@@ -117,6 +139,9 @@ def test_eyes_near_a_surface_see_its_inside() -> None:
         (random_cameras, {"fov": 180.0}, RangeError, "fov must lie"),
         (random_cameras, {"object_radius": 0.0}, RangeError, "object_radius must be positive"),
         (random_cameras, {"sampling": "grid"}, RangeError, "sampling must be one of"),
+        (random_cameras, {"azimuth": (30.0, -30.0)}, RangeError, "azimuth must be two finite angles"),
+        (random_cameras, {"azimuth": (0.0, math.inf)}, RangeError, "azimuth must be two finite angles"),
+        (random_cameras, {"elevation": (-100.0, 0.0)}, RangeError, "elevation must be two angles"),
         (random_cameras, {"target": (math.nan, 0, 0)}, RangeError, "finite"),
         (random_cameras, {"near": 4.0}, RangeError, "near must be less than far"),
         (inside_cameras, {"clearance": (0.3, 0.2)}, RangeError, "clearance"),
