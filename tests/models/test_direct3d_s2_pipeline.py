@@ -37,7 +37,7 @@ from voxgen.models.pipelines.direct3d_s2 import block_order, direct3d_s2_sampler
 from voxgen.models.pipelines.direct3d_s2.release import as_released, scheduled_sampler
 from voxgen.ops.lookup import lookup_cells
 from voxgen.testing.compare import assert_same
-from voxgen.testing.grids import random_grid
+from voxgen.testing.grids import full_grid, random_grid
 from voxgen.testing.shapes import sphere
 
 QUIET = pytest.mark.filterwarnings("ignore::voxgen.core.errors.EmptyResultWarning")
@@ -241,8 +241,9 @@ def test_the_release_fills_what_is_missing_with_one() -> None:
     for name, signs in (("shell", None), ("signs", BallSigns(0.8))):
         fine = {32: BallVAE(0.6), 64: BallVAE(0.8)}
         pipeline = balls(COMPAT, vaes=fine, sign_refiner=signs, levels={"coarse": 0.0, "fine": 0.2})
-        cells = pipeline.fine_cells([sphere(1.0)], 64)
-        cells = cells.select(((cells.cells + 0.5 - 4).norm(dim=1) - 0.8 * 4).abs() < 1.2)  # the surface, and not the middle
+        every = full_grid(8).coords
+        cells = VoxelGrid.from_sorted(every, resolution=8, batch_size=1, frame=release_frame(64).coarsen(8))
+        cells = cells.select(((cells.cells + 0.5 - 4).norm(dim=1) - 0.8 * 4).abs() < 1.4)  # the band, and not the middle
         mesh = pipeline.decode(SparseTensor(cells, torch.zeros(len(cells), 4)), 64).mesh
         distance = (mesh.vertices + 1 / 64).norm(dim=1)
         within[name], outer[name] = int((distance < 0.7).sum()), distance[distance >= 0.8]
