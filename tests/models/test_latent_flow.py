@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
-from voxgen.core import SparseTensor
+from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import CheckpointError, DtypeError, RangeError, ShapeError
 from voxgen.models import LatentFlow, StructureFlow, build, load_pretrained, save_pretrained
 from voxgen.models.checkpoints import load_trellis2, read_trellis2, save_trellis2, to_trellis2
@@ -241,3 +241,46 @@ def test_bad_input() -> None:
         load_trellis2(torch.nn.Linear(1, 1), {})
     with pytest.raises(RangeError, match="full attention"):
         save_trellis2(filled(**KINDS["window"]), "nowhere")
+
+
+def _patched(**fields: object) -> LatentFlow:
+    torch.manual_seed(0)
+    network = LatentFlow(16, 5, 48, 24, 3, num_blocks=2, num_heads=4, patch_size=2, **fields)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return network.double()
+
+
+def test_patches_are_the_network_on_tokens_put_together_by_hand() -> None:
+    grid = random_grid((60, 25), 8)
+    x, t, context = torch.randn(len(grid), 5, dtype=torch.float64), torch.tensor([500.0, 20.0]), torch.randn(2, 7, 24, dtype=torch.float64)
+    network = _patched()
+    found = network(SparseTensor(grid, x), t, context)
+    # the same by a table of all children of all patches, through a network without patches that has the same weights
+    plain = LatentFlow(16, 48, 48, 24, 24, num_blocks=2, num_heads=4).double()
+    plain.load_state_dict(network.state_dict())
+    patches = torch.cat((grid.coords[:, :1], grid.cells // 2), 1).unique(dim=0).tolist()
+    table, there = torch.zeros(len(patches), 8, 5, dtype=torch.float64), torch.zeros(len(patches), 8, dtype=torch.float64)
+    place = []
+    for row, (b, i, j, k) in enumerate(grid.coords.tolist()):
+        p, s = patches.index([b, i // 2, j // 2, k // 2]), i % 2 + 2 * (j % 2) + 4 * (k % 2)
+        table[p, s], there[p, s] = x[row], 1
+        place.append((p, s))
+    coarse, _ = VoxelGrid.build(torch.tensor(patches, dtype=torch.int32), resolution=4, batch_size=2)
+    wanted = plain(SparseTensor(coarse, torch.cat((table.flatten(1), there), 1)), t, context).feats.view(-1, 8, 3)
+    torch.testing.assert_close(found.feats, torch.stack([wanted[p, s] for p, s in place]), rtol=1e-9, atol=1e-12)
+
+
+def test_patches_alone_and_in_a_batch_with_gradients_and_none_at_all(tmp_path: Path) -> None:
+    network, grid = _patched(), random_grid((40, 1, 0), 8)
+    x = SparseTensor(grid, torch.randn(len(grid), 5, dtype=torch.float64, requires_grad=True))
+    t, context = torch.tensor([500.0, 20.0, 1.0]), torch.randn(3, 7, 24, dtype=torch.float64)
+    together = network(x, t, context)
+    alone = [network(part, t[i : i + 1], context[i : i + 1]).feats for i, part in enumerate(x.unbind())]
+    torch.testing.assert_close(together.feats, torch.cat(alone), rtol=1e-9, atol=1e-12)
+    together.feats.square().sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    save_pretrained(network.float(), tmp_path / "flow.safetensors")
+    assert load_pretrained(tmp_path / "flow.safetensors").patch_size == 2
+    with pytest.raises(RangeError, match="patch_size"):
+        LatentFlow(16, 4, 48, 24, 4, num_blocks=1, num_heads=4, patch_size=0)

@@ -76,7 +76,7 @@ _RELEASED: Mapping[str, Any] = {
     "use_checkpoint": False,
 }
 
-_LATENT: Mapping[str, Any] = {**_RELEASED, "attention": "full", "attention_options": None}
+_LATENT: Mapping[str, Any] = {**_RELEASED, "attention": "full", "attention_options": None, "patch_size": 1}
 
 structure_flow = Recipe(_structure_flow, {**_RELEASED, "resolution": 16, "in_channels": 8, "out_channels": 8, "patch_size": 1})
 shape_flow_512 = Recipe(_flow, _LATENT)

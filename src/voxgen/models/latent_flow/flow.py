@@ -29,6 +29,7 @@ from voxgen.layers._checks import require_width
 from voxgen.models._flow_network import FlowNetwork, packed_condition
 from voxgen.models.structure.flow import PositionCode
 from voxgen.models.structure.initialization import Initialization, initialize_flow
+from voxgen.ops.resample import Structure, channel_to_space, space_to_channel
 
 __all__ = ["Attention", "LatentFlow"]
 
@@ -56,6 +57,8 @@ class LatentFlow(FlowNetwork):
         rope_freq: (a, b) of the rotation's frequencies a / b^(i / F).
         share_mod: shared modulation (TRELLIS.2) in place of each block's own; see `voxgen.attention.Modulation`.
         qk_rms_norm, qk_rms_norm_cross: norm of queries and keys in self- and cross-attention.
+        patch_size: cells along a side of a token. Above 1 the cells of a patch are one token: their channels side by side, and which of
+            them exist. A patch of 2 takes about a quarter of the tokens.
         initialization: see `voxgen.models.structure.initialization.Initialization`.
         torso_dtype: of the Linear layers inside the blocks; all else stays float32.
         checkpoint: recompute each block in the backward pass instead of keeping its intermediate results.
@@ -65,7 +68,7 @@ class LatentFlow(FlowNetwork):
         RangeError, DtypeError: numbers that make no network.
     Empty samples and tensors are legal.   Batch: samples do not see each other, and each has its own time and condition.
     Source: the latent flows of TRELLIS.2 (arXiv 2512.14692): attention="full", pe_mode="rope", share_mod. Differences: the
-        choice of attention, and empty samples.
+        choice of attention, patches (which TRELLIS.2 has for dense structures only), and empty samples.
     Numerics: norms in float32; the velocity is computed in the dtype of out_layer after a norm with eps 1e-5.
     Cost: as the attention a block. Tables of the grid are made once and kept on it: pass tensors on one grid for all steps.
     Example:
@@ -93,6 +96,7 @@ class LatentFlow(FlowNetwork):
         share_mod: bool = True,
         qk_rms_norm: bool = True,
         qk_rms_norm_cross: bool = True,
+        patch_size: int = 1,
         initialization: Initialization = "scaled",
         torso_dtype: torch.dtype = torch.float32,
         checkpoint: bool = False,
@@ -125,6 +129,7 @@ class LatentFlow(FlowNetwork):
             "share_mod": share_mod,
             "qk_rms_norm": qk_rms_norm,
             "qk_rms_norm_cross": qk_rms_norm_cross,
+            "patch_size": require_int(where, "patch_size", patch_size, 1),
             "initialization": initialization,
             "checkpoint": checkpoint,
         }
@@ -141,7 +146,9 @@ class LatentFlow(FlowNetwork):
         if share_mod:
             self.adaLN_modulation = modulation_layer(model_channels)
         self.share_mod = share_mod
-        self.input_layer = nn.Linear(in_channels, model_channels)
+        self.patch_size = patch_size
+        cells = patch_size**3
+        self.input_layer = nn.Linear(in_channels * cells + (cells if cells > 1 else 0), model_channels)
         self.blocks = nn.ModuleList(
             DiTBlock(
                 model_channels,
@@ -154,7 +161,7 @@ class LatentFlow(FlowNetwork):
             for i in range(num_blocks)
         )
         self.out_norm = LayerNorm32(model_channels, affine=False, eps=1e-5)
-        self.out_layer = nn.Linear(model_channels, out_channels)
+        self.out_layer = nn.Linear(model_channels, out_channels * cells)
         initialize_flow(self, initialization, model_channels, num_blocks)
         set_torso_dtype(self.blocks, torso_dtype)
 
@@ -179,20 +186,23 @@ class LatentFlow(FlowNetwork):
         require_same_device(where, x=x.feats, t=t, weights=self.input_layer.weight)
         condition = packed_condition(where, x, context, self.cond_channels, self.torso_dtype)
 
+        patches = None if self.patch_size == 1 else Structure.of_children(x.grid, self.patch_size)
+        if patches is not None:
+            tokens = SparseTensor(patches.parents, torch.cat((space_to_channel(tokens.feats, patches), patches.mask().to(x.dtype)), 1))
         h = self.input_layer(tokens.feats.to(self.input_layer.weight.dtype))
         phases: tuple[Tensor, ...] = ()
         if self.pe_mode == "ape":
-            h = h + absolute_embedding(x.grid.cells, self.model_channels)
+            h = h + absolute_embedding(tokens.grid.cells, self.model_channels)
         else:
-            phases = (rope_phases(x.grid.cells, self.head_channels, self.rope_freq),)
+            phases = (rope_phases(tokens.grid.cells, self.head_channels, self.rope_freq),)
         time = self.t_embedder(t)
         if self.share_mod:
             time = self.adaLN_modulation(time)
-        state = x.with_feats(h.to(self.torso_dtype))
+        state = tokens.with_feats(h.to(self.torso_dtype))
         for block in self.blocks:
             state = block(state, time, condition, *phases)
         h = self.out_layer(self.out_norm(state.feats.to(self.out_layer.weight.dtype)))
-        return x.with_feats(h.to(x.dtype))
+        return x.with_feats((h if patches is None else channel_to_space(h, patches)).to(x.dtype))
 
     def _joined(self, where: str, x: SparseTensor, more: SparseTensor | None) -> SparseTensor:
         if more is None:
