@@ -332,6 +332,7 @@ def test_other_settings_are_refused(assets: Path, tmp_path: Path, whole: dict[st
     for options, words in (
         ({"stages": [CornersStage(channels=4)]}, "'corners' was prepared otherwise: channels was 3 and is 4 now"),
         ({"assets_per_shard": 4}, "3 assets a shard; got 4"),
+        ({"up": "z"}, "begun with up=None; got up='z'"),
         ({"sources": assets / "asset1.ply"}, "6 of 7 assets that are not among the sources, the first is 'asset0.ply'"),
     ):
         with pytest.raises(RangeError, match=words):
@@ -481,8 +482,9 @@ def test_stages_that_cannot_travel(assets: Path, tmp_path: Path) -> None:
     del sys.modules["passing"]
 
 
-def test_ray_gives_the_same_files(assets: Path, tmp_path: Path) -> None:
+def test_ray_gives_the_same_files(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine
     stages = [PointsStage(50)]
     (assets / "bad.glb").write_bytes(b"rubbish")
     path = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}

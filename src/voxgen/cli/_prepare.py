@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not sources:
         raise RangeError("give SOURCE and OUT, or OUT and --procedural COUNT.")
     if arguments.dry_run:
-        return _dry_run(arguments.out, find_sources(sources, up=arguments.up), stages, arguments.assets_per_shard)
+        return _dry_run(arguments, find_sources(sources, up=arguments.up), stages)
     manifest = prepare(
         sources,
         arguments.out,
@@ -108,12 +108,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _dry_run(folder: Path, sources: Sequence[AssetSource], stages: Sequence[Stage], assets_per_shard: int) -> int:
+def _dry_run(arguments: argparse.Namespace, sources: Sequence[AssetSource], stages: Sequence[Stage]) -> int:
     from voxgen.data._manifest import summarize
     from voxgen.data._prepare import planned
 
-    plan, ordered, fields = planned(folder, sources, stages, assets_per_shard)
-    there = summarize(folder, plan)
+    plan, ordered, fields = planned(arguments.out, sources, stages, arguments.assets_per_shard, arguments.up)
+    there = summarize(arguments.out, plan)
     names = ", ".join(source.name for source in ordered[:3])
     print(f"{len(ordered):,} assets, {names}{', ...' if len(ordered) > 3 else ''}")
     for name in fields:

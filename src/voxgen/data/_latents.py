@@ -44,7 +44,7 @@ def _encode_direct(vae: Any, record: Any, asset: AssetInput, resolution: int | N
 
 
 def _encode_points(vae: SparseFlexVAE, record: Any, asset: AssetInput, resolution: int | None) -> Posterior:
-    plain = TriMesh(asset.mesh.vertices, asset.mesh.faces, up=asset.mesh.up)
+    plain = TriMesh(asset.mesh.vertices, asset.mesh.faces, up=asset.mesh.up).to(record.device)
     return vae.encode(record, record.voxels(resolution, plain)).posterior
 
 

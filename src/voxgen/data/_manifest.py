@@ -12,6 +12,7 @@ from typing import Any
 
 from voxgen.core.atomic import atomic_write_together
 from voxgen.core.errors import FileFormatError, RangeError
+from voxgen.core.frame import UpAxis
 
 from ._shards import Entry, index_path, read_index
 from ._sources import AssetSource
@@ -29,11 +30,13 @@ class Plan:
         assets_per_shard: how many neighbouring assets share a file.
         fields: for each its kind, and the configuration of the stage that makes it.
         names: of the assets in their order (in `assets.jsonl`).
+        up: which axis was taken to point up in files that do not say.
     """
 
     assets_per_shard: int
     fields: Mapping[str, Mapping[str, Any]]
     names: tuple[str, ...] = ()
+    up: UpAxis | None = None
 
     @property
     def shards(self) -> int:
@@ -61,7 +64,7 @@ class Plan:
                 )
             lines = (folder / ASSETS).read_text(encoding="utf-8").splitlines()
             names = tuple(json.loads(line)["name"] for line in lines)
-            return Plan(values["assets_per_shard"], values["fields"], names)
+            return Plan(values["assets_per_shard"], values["fields"], names, values.get("up"))
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, FileFormatError):
                 raise
@@ -70,7 +73,7 @@ class Plan:
     def write(self, folder: Path, sources: Sequence[AssetSource]) -> None:
         """`sources` are the assets that `names` names."""
         lines = [json.dumps(_described(source), ensure_ascii=False, sort_keys=True) + "\n" for source in sources]
-        values = {"format": FORMAT, "version": VERSION, "assets_per_shard": self.assets_per_shard, "fields": self.fields}
+        values = {"format": FORMAT, "version": VERSION, "assets_per_shard": self.assets_per_shard, "up": self.up, "fields": self.fields}
         text = json.dumps(values, ensure_ascii=False, indent=1)
         atomic_write_together([(folder / ASSETS, "".join(lines).encode()), (folder / MANIFEST, f"{text}\n".encode())])
 
@@ -93,6 +96,8 @@ def merged_plan(folder: Path, wanted: Plan, sources: Sequence[AssetSource]) -> t
     where = f"prepare: {folder}"
     if there.assets_per_shard != wanted.assets_per_shard:
         raise RangeError(f"{where} has {there.assets_per_shard} assets a shard; got {wanted.assets_per_shard}. Choose another folder.")
+    if (there.up or "y") != (wanted.up or "y"):
+        raise RangeError(f"{where} was begun with up={there.up!r}; got up={wanted.up!r}. Choose another folder.")
     for name, entry in wanted.fields.items():
         if name in there.fields and there.fields[name] != entry:
             raise RangeError(
@@ -107,7 +112,7 @@ def merged_plan(folder: Path, wanted: Plan, sources: Sequence[AssetSource]) -> t
             f"sources that it was begun with (more are welcome), or another folder."
         )
     ordered = [by_name.pop(name) for name in there.names] + list(by_name.values())
-    return Plan(there.assets_per_shard, {**there.fields, **wanted.fields}, tuple(s.name for s in ordered)), ordered
+    return Plan(there.assets_per_shard, {**there.fields, **wanted.fields}, tuple(s.name for s in ordered), there.up), ordered
 
 
 def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -68,7 +68,8 @@ def prepare(
         RangeError, DtypeError: sources, stages or settings that make no sense, or differ from those that the folder was begun with.
         FileNotFoundError: a source does not exist.   FileFormatError: damaged files in the folder.   OSError: cannot write; what was
         finished is kept.   VoxgenError: worker processes cannot start.   MissingDependency: Ray is not installed.
-    Batch: records are of single assets.   Numerics: of the ops at one thread; the same on all engines.
+    Batch: records are of single assets.   Numerics: worker processes and Ray actors have one thread each; "here" has the threads of this
+    process, so that sums inside networks may end in other bits.
     Example:
         >>> manifest = prepare(procedural_sources(100), "prepared", [OVoxelStage(64)], workers=2)    # doctest: +SKIP
         >>> ShardDataset("prepared")[0]["ovoxel"].resolution                                         # doctest: +SKIP
@@ -82,7 +83,7 @@ def prepare(
         raise RangeError(f"{where}: timeout must be a number of seconds above 0; got {describe(timeout)}.")
     run = choose_engine(where, engine, workers, timeout)
     root, began = Path(folder), time.monotonic()
-    plan, ordered, fields = planned(root, find_sources(sources, up=up), stages, assets_per_shard)
+    plan, ordered, fields = planned(root, find_sources(sources, up=up), stages, assets_per_shard, up)
     root.mkdir(parents=True, exist_ok=True)
     with _alone(where, root), _going_on_is_possible(root):
         plan.write(root, ordered)
@@ -98,7 +99,7 @@ def prepare(
 
 
 def planned(
-    folder: Path, sources: Sequence[AssetSource], stages: Sequence[Stage], assets_per_shard: int
+    folder: Path, sources: Sequence[AssetSource], stages: Sequence[Stage], assets_per_shard: int, up: UpAxis | None = None
 ) -> tuple[Plan, list[AssetSource], tuple[str, ...]]:
     """What `prepare` would make, without any writing: the plan of the folder, the sources in its order, and the fields of the stages.
 
@@ -108,7 +109,7 @@ def planned(
     where = "prepare"
     _require_folder(where, folder)
     fields = _fields_of(where, stages)
-    plan, ordered = merged_plan(folder, Plan(assets_per_shard, fields, tuple(source.name for source in sources)), sources)
+    plan, ordered = merged_plan(folder, Plan(assets_per_shard, fields, tuple(source.name for source in sources), up), sources)
     _require_needs(where, stages, plan)
     return plan, ordered, tuple(fields)
 
