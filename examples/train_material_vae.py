@@ -34,7 +34,9 @@ from voxgen.representations import OVoxel
 
 NETWORK = {"model_channels": (12, 24, 48), "num_blocks": (0, 1, 1), "latent_channels": 8}
 TINY = {"model_channels": (8, 8, 16), "num_blocks": (0, 1, 1), "latent_channels": 4}
-KL = 1e-5
+KL = 1e-4
+LOGVAR = -4.0
+"""Of the posterior at the start. As published all start at 0: latents are then noise, and the decoder learns to do without them."""
 
 
 class Training(nn.Module):
@@ -43,6 +45,7 @@ class Training(nn.Module):
     def __init__(self, network: dict[str, Any]) -> None:
         super().__init__()
         self.vae = cast("SCVAE[DecodedMaterials]", build("voxgen/material-vae-small", **network))
+        nn.init.constant_(self.vae.encoder.to_latent.linear.bias.chunk(2)[1], LOGVAR)
         self.loss = MaterialVAELoss(kl=KL)
         self.views, self.size = 0, 0
 
@@ -110,7 +113,7 @@ TASK = LatentVAETask(
     measures=MEASURES,
     structure="on the true cells",
     budget=20_000,
-    learning_rate=4e-3,
+    learning_rate=1.5e-3,
     options=options,
     configure=configure,
     fixed=("kl",),
