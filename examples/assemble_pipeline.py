@@ -1,11 +1,12 @@
-"""Put trained networks together: a folder from which Focusing's or Sparse-Up's pipeline generates.
+"""Put trained networks together: a folder from which the pipeline of Direct3D-S2, Focusing or Sparse-Up generates.
 
 Run: python examples/assemble_pipeline.py focusing --structure-vae structure_vae.safetensors --structure out/structure_flow
          --vae focusing.safetensors --latents out/latent_flow --out out/focusing-pipeline [--image chair.png]
+     python examples/assemble_pipeline.py direct3d-s2 ...      (the same with --vae ss_vae.safetensors: its coarse stage)
      python examples/assemble_pipeline.py sparse-up --vae texture_vae.safetensors --latents out/latent_flow --out ... --image chair.png
          --mesh chair.glb                              (textures a mesh: then no structure is needed)
-The files are those that train_structure_vae.py, train_structure_flow.py, train_focusing.py or train_texture_vae.py, and
-train_latent_flow.py write. With --image it generates: a mesh (.glb), or Gaussians (.ply), beside the pipeline.
+The files are those that train_structure_vae.py, train_structure_flow.py, train_focusing.py, train_ss_vae.py or train_texture_vae.py,
+and train_latent_flow.py write. With --image it generates: a mesh (.glb), or Gaussians (.ply), beside the pipeline.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from training.flow_recipes import TINY
 from training.flow_vaes import autoencoder
 
 from voxgen.core import TriMesh
-from voxgen.flow import ClassifierFreeGuidance, EulerSampler
+from voxgen.flow import ClassifierFreeGuidance, EulerSampler, RectifiedFlow
 from voxgen.io import load_mesh, save_mesh
 from voxgen.models import FocusingPipeline, LatentNormalization, SmallImageEncoder, SparseUpPipeline, build, load_pretrained
+from voxgen.models.pipelines import Direct3DS2Pipeline
 from voxgen.representations import fit_unit_cube
 
+Pipeline = FocusingPipeline | SparseUpPipeline | Direct3DS2Pipeline
 SMALLEST_ENCODER = {"image_size": 16, "channels": 16, "model_channels": 16, "halvings": 2, "num_blocks": 1, "num_heads": 2}
 
 
@@ -38,15 +41,55 @@ def trained(folder: Path) -> tuple[nn.Module, LatentNormalization, SmallImageEnc
     return load_pretrained(folder / "flow.safetensors").eval(), statistics, load_pretrained(encoder).eval() if encoder.exists() else None  # pyright: ignore[reportReturnType]
 
 
-def fresh(name: str, width: int, **fields: Any) -> tuple[nn.Module, LatentNormalization, SmallImageEncoder]:
-    """The same with fresh weights, in the size that tests run."""
+def fresh(name: str, width: int, more: int = 0, **fields: Any) -> tuple[nn.Module, LatentNormalization, SmallImageEncoder]:
+    """The same with fresh weights, in the size that tests run; the flow reads so many more channels than it makes."""
     encoder = SmallImageEncoder(**SMALLEST_ENCODER).eval()
-    flow = build(name, in_channels=width, out_channels=width, cond_channels=encoder.channels, **TINY, **fields).eval()
+    flow = build(name, in_channels=width + more, out_channels=width, cond_channels=encoder.channels, **TINY, **fields).eval()
     return flow, LatentNormalization((0.0,) * width, (1.0,) * width), encoder
 
 
-def assemble(arguments: argparse.Namespace) -> FocusingPipeline | SparseUpPipeline:
+def first_stage(arguments: argparse.Namespace) -> tuple[Any, Any, LatentNormalization, SmallImageEncoder | None]:
+    """Of the structure: flow, autoencoder, statistics of its latents, and image encoder."""
+    decoder: Any = autoencoder(arguments.structure_vae, "structure", arguments, "--structure-vae")[1]
+    if arguments.smallest:
+        made = fresh("voxgen/structure-flow-small", decoder.decoder.latent_channels, resolution=4)
+    else:
+        made = trained(arguments.structure)
+    flow, statistics, encoder = made
+    return flow, decoder, statistics, encoder
+
+
+def assemble_sdf(arguments: argparse.Namespace) -> Direct3DS2Pipeline:
+    """Direct3D-S2's structure and coarse stages."""
+    vae: Any = autoencoder(arguments.vae, "direct3d-s2", arguments)[1]
+    width = vae.decoder.config.latent_channels
+    made = fresh("voxgen/ss-dit-small", width, resolution=4) if arguments.smallest else trained(arguments.latents)
+    flow: Any = made[0]
+    vae.normalization = made[1]  # of the latents that the flow makes
+    first, decoder, statistics, encoder = first_stage(arguments)
+    encoders = {"structure": encoder, "coarse": made[2]}
+    guidance, path = ClassifierFreeGuidance(arguments.guidance), RectifiedFlow(sigma_min=0.0)
+    return Direct3DS2Pipeline(
+        first,
+        decoder,
+        {8 * flow.resolution: flow},
+        {8 * flow.resolution: vae},
+        samplers={
+            "structure": EulerSampler(arguments.steps, 3.0, guidance=guidance),
+            "coarse": EulerSampler(arguments.steps, 3.0, guidance=guidance, flow=path),
+        },
+        image_encoder=None if None in encoders.values() else encoders,  # pyright: ignore[reportArgumentType]
+        image_system="trellis2",  # the crop that examples/training prepares pictures with
+        threshold=0.5,
+        levels={"coarse": 0.0},  # distances have signs, so the surface is where they are 0
+        structure_normalization=statistics,
+    )
+
+
+def assemble(arguments: argparse.Namespace) -> Pipeline:
     recipe, small, given = arguments.recipe, arguments.smallest, arguments.mesh is not None
+    if recipe == "direct3d-s2":
+        return assemble_sdf(arguments)
     vae: Any = autoencoder(arguments.vae, recipe, arguments)[1]
     config = vae.decoder.config if recipe == "focusing" else vae.config
     side = 8 if recipe == "focusing" else config.resolution
@@ -56,11 +99,7 @@ def assemble(arguments: argparse.Namespace) -> FocusingPipeline | SparseUpPipeli
     parts: tuple[Any, Any] = (None, None)
     structure_statistics = None
     if not given:
-        decoder: Any = autoencoder(arguments.structure_vae, "structure", arguments, "--structure-vae")[1]
-        width = decoder.decoder.latent_channels
-        first, structure_statistics, encoders["structure"] = (
-            fresh("voxgen/structure-flow-small", width, resolution=4) if small else trained(arguments.structure)
-        )
+        first, decoder, structure_statistics, encoders["structure"] = first_stage(arguments)
         parts = (first, decoder)
     sampler = EulerSampler(arguments.steps, 3.0, guidance=ClassifierFreeGuidance(arguments.guidance))
     options: dict[str, Any] = {
@@ -75,16 +114,19 @@ def assemble(arguments: argparse.Namespace) -> FocusingPipeline | SparseUpPipeli
     return SparseUpPipeline(*parts, flow, vae, **options)  # pyright: ignore[reportArgumentType]
 
 
-def generate(pipeline: FocusingPipeline | SparseUpPipeline, arguments: argparse.Namespace) -> dict[str, float]:
+def generate(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, float]:
     """Write what the pipeline makes of the picture, and say how much there is of it."""
     from PIL import Image
 
     with Image.open(arguments.image) as image:
         picture = np.asarray(image.convert("RGBA"))
     options: dict[str, Any] = {"generator": torch.Generator().manual_seed(arguments.seed), "progress": True}
-    if isinstance(pipeline, FocusingPipeline):
+    if not isinstance(pipeline, SparseUpPipeline):
         mesh = pipeline.generate(picture, **options).mesh
-        save_mesh(mesh, arguments.out / "generated.glb")
+        if mesh.num_faces:
+            save_mesh(mesh, arguments.out / "generated.glb")
+        else:
+            print("the mesh is empty, so no file is written; try another --seed")
         return {"faces": mesh.num_faces}
     if arguments.mesh is None:
         made = pipeline.generate(picture, **options)
@@ -99,10 +141,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     """Returns what was generated: its number of faces or Gaussians."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add: Callable[..., Any] = parser.add_argument
-    add("recipe", choices=("focusing", "sparse-up"))
+    add("recipe", choices=("direct3d-s2", "focusing", "sparse-up"))
     add("--structure-vae", type=Path, help="file of train_structure_vae.py")
     add("--structure", type=Path, help="folder of train_structure_flow.py")
-    add("--vae", type=Path, help="file of train_focusing.py or train_texture_vae.py")
+    add("--vae", type=Path, help="file of train_focusing.py, train_ss_vae.py or train_texture_vae.py")
     add("--latents", type=Path, help="folder of train_latent_flow.py")
     add("--out", type=Path, required=True, help="folder of the pipeline")
     add("--image", type=Path, help="picture of an object on a transparent ground, to generate with")
@@ -112,7 +154,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     add("--seed", type=int, default=0, help="of the generation")
     add("--smallest", action="store_true", help="fresh networks in the size that tests run")
     arguments = parser.parse_args(argv)
-    if arguments.mesh is not None and arguments.recipe == "focusing":
+    if arguments.mesh is not None and arguments.recipe != "sparse-up":
         parser.error("--mesh is for sparse-up")
     if not arguments.smallest and arguments.latents is None:
         parser.error("--latents is needed")

@@ -22,6 +22,7 @@ import assemble_pipeline as example
 from voxgen.io import save_mesh
 from voxgen.models import FocusingPipeline, LatentNormalization, SparseUpPipeline, build, save_pretrained
 from voxgen.models.image_condition import SmallImageEncoder
+from voxgen.models.pipelines import Direct3DS2Pipeline
 from voxgen.testing.shapes import torus
 
 
@@ -40,6 +41,16 @@ def test_focusing_with_fresh_networks(tmp_path: Path) -> None:
     own = FocusingPipeline.from_folder(tmp_path / "pipeline")
     assert own.system == "trellis2"
     assert isinstance(own.image_encoder, dict)
+
+
+@pytest.mark.filterwarnings("ignore::voxgen.core.errors.EmptyResultWarning")
+def test_direct3d_s2_with_fresh_networks(tmp_path: Path) -> None:
+    found = example.main(["direct3d-s2", "--smallest", "--steps", "2", "--out", str(tmp_path), "--image", picture(tmp_path)])
+    assert (tmp_path / "generated.glb").exists() == (found["faces"] > 0)
+    own = Direct3DS2Pipeline.from_folder(tmp_path / "pipeline")
+    assert (own.levels, own.image_system, sorted(own.flows)) == ({"coarse": 0.0}, "trellis2", [32])
+    assert own.samplers["coarse"].flow.sigma_min == 0
+    assert own.vaes[32].normalization is not None
 
 
 def test_a_mesh_is_textured_with_fresh_networks(tmp_path: Path) -> None:
