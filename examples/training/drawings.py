@@ -19,6 +19,8 @@ from voxgen.representations import GaussianSplats, OVoxel
 from .latents import Latent
 from .occupancy import boxes
 
+SIZE = 224
+"""Pixels a side."""
 GREY = (0.75, 0.75, 0.75)
 WHITE = (1.0, 1.0, 1.0)
 
@@ -35,7 +37,7 @@ class Drawing:
 
     vae: nn.Module
     shape: SCVAE[DecodedShape] | None = None
-    size: int = 224
+    size: int = SIZE
 
     @torch.no_grad()
     def __call__(self, latent: Latent, extra: SparseTensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from voxgen.flow import Sampler, noise_like
 from voxgen.models import LatentNormalization
 from voxgen.render import Panel, compose_figure
 
-from .drawings import Drawing
+from .drawings import SIZE, Drawing
 from .flow_module import FlowTraining
 from .latents import Latent, LatentBatch, LatentDataset, denormalized
 
@@ -102,7 +102,7 @@ def sheet(
     rows = []
     for index in range(min(objects, len(held_out))):
         item = held_out.data[index, 0]
-        panels = [Panel(item.images[0].permute(1, 2, 0), held_out.data.names[index])]
+        panels = [Panel(_enlarged(item.pictures()[0]), held_out.data.names[index])]
         if held_out.drawing is not None:
             drawn = [held_out.draw(latent, item) for latent in (item.latent, *sampled(module, item, sampler, device, samples))]
             panels += [Panel(image, name) for image, name in zip(drawn, ["truth", *(f"seed {i}" for i in range(samples))], strict=True)]
@@ -111,6 +111,12 @@ def sheet(
     return compose_figure(
         rows, title=title, caption="Held-out objects: the picture, the object, and what the averaged weights make of the picture."
     )
+
+
+def _enlarged(picture: Tensor) -> Tensor:
+    """(3, s, s) → (h, w, 3), as large as what stands beside it."""
+    shown = torch.nn.functional.interpolate(picture[None], (SIZE, SIZE), mode="bilinear", antialias=True)
+    return shown[0].permute(1, 2, 0).clamp(0, 1)
 
 
 def sampled(module: FlowTraining, item: LatentBatch, sampler: Sampler, device: torch.device, count: int) -> list[Latent]:
