@@ -67,6 +67,7 @@ def assemble(arguments: argparse.Namespace) -> Trellis2Pipeline:
         structure_normalization=flows["structure"][1],
         samplers=samplers,
         shape_encoder=shape.encoder,
+        split_weights=False,  # which train_sc_vae.py does not train
         image_encoder=None if None in encoders.values() else encoders,  # pyright: ignore[reportArgumentType]
     )
 

@@ -33,10 +33,10 @@ def assert_same_asset(one: Any, other: Any) -> None:
 
 
 def test_own_folder(tmp_path: Path) -> None:
-    pipeline = tiny(image_sizes={16: 32, 32: 32}, up="z")
+    pipeline = tiny(image_sizes={16: 32, 32: 32}, up="z", split_weights=False)
     pipeline.save_folder(tmp_path / "p")
     again = Trellis2Pipeline.from_folder(tmp_path / "p")
-    for name in ("samplers", "shape_normalization", "material_normalization", "materials", "image_sizes", "up"):
+    for name in ("samplers", "shape_normalization", "material_normalization", "materials", "image_sizes", "up", "split_weights"):
         assert getattr(again, name) == getattr(pipeline, name), name
     assert set(again.shape_flows) == {16, 32}
     assert not any(part.training for part in (again.structure_flow, again.shape_decoder, again.shape_flows[16]))

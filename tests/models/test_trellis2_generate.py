@@ -163,8 +163,9 @@ def nothing_for(pipeline: Trellis2Pipeline) -> Any:
 def test_an_empty_structure_goes_through_all_stages(resolution: int, tmp_path: Path) -> None:
     pipeline = tiny()
     pipeline = dataclasses.replace(pipeline, structure_decoder=nothing_for(pipeline))
-    with pytest.warns(EmptyResultWarning, match="no cell of the structure is occupied; the asset is empty"):
+    with pytest.warns(EmptyResultWarning, match="no cell of the structure is occupied; the asset is empty") as told:
         made = pipeline.generate([picture(), picture(1)], resolution=resolution, generator=seeds(1, 2))
+    assert told[0].filename == __file__, "the warning names the line that called generate"
     assert (len(made.ovoxel), made.ovoxel.batch_size) == (0, 2)
     assert made.ovoxel.resolution == (resolution,) * 3
     assert set(made.ovoxel.materials) == {"base_color", "metallic", "roughness", "alpha"}
@@ -201,6 +202,16 @@ def test_textures_come_opaque(pipeline: Trellis2Pipeline) -> None:
     assert mesh.materials[0].alpha_mode == "OPAQUE"
     (blended,) = made.meshes("attributes", opaque=False)
     assert blended.materials[0].alpha_mode == "BLEND"
+
+
+def test_split_weights_that_nobody_trained_are_left_out(pipeline: Trellis2Pipeline) -> None:
+    whole = pipeline.generate(picture(), resolution=16, generator=seeds(1))
+    plain = dataclasses.replace(pipeline, split_weights=False).generate(picture(), resolution=16, generator=seeds(1))
+    assert whole.ovoxel.split_weight is not None
+    assert plain.ovoxel.split_weight is None
+    assert torch.equal(plain.ovoxel.dual_vertices, whole.ovoxel.dual_vertices)
+    assert torch.equal(plain.ovoxel.materials["base_color"], whole.ovoxel.materials["base_color"])
+    assert not torch.equal(plain.mesh(0, "attributes").faces, whole.mesh(0, "attributes").faces), "quads are cut along other diagonals"
 
 
 def painted(pipeline: Trellis2Pipeline, mesh: TriMesh, **options: Any) -> Any:

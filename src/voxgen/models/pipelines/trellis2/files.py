@@ -82,6 +82,7 @@ def write_pipeline(
         "materials": list(pipeline.materials),
         "image_sizes": None if sizes is None else {str(resolution): size for resolution, size in sizes.items()},
         "up": pipeline.up,
+        "split_weights": pipeline.split_weights,
     }
     write_pipeline_folder(path, KIND, networks, settings, dtype=dtype, overwrite=overwrite)
 
@@ -104,6 +105,7 @@ def _fields(where: str, found: PipelineFolder) -> dict[str, Any]:
             "materials": tuple(settings["materials"]),
             "image_sizes": None if sizes is None else {int(resolution): size for resolution, size in sizes.items()},
             "up": settings["up"],
+            "split_weights": settings.get("split_weights", True),
         }
     except (KeyError, AttributeError, TypeError) as error:
         raise FileFormatError(f"{where}: the settings in pipeline.json are not those of this pipeline: {error!r}.") from error

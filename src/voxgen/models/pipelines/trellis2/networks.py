@@ -52,6 +52,7 @@ class Trellis2Stages:
     image_sizes: Mapping[int, int] | None = None
     structure_normalization: LatentNormalization | None = None
     up: UpAxis = "y"
+    split_weights: bool = True
     low_memory: bool = False
     device: torch.device | str | None = None
 
@@ -165,7 +166,7 @@ class Trellis2Stages:
         margin = self.shape_decoder.config.voxel_margin
         with placed(self._place, self.shape_decoder):
             shape = ShapeContent(0.5 if margin is None else margin).result(self.shape_decoder(shape_latent, progress=progress))
-        ovoxel = shape.ovoxel
+        ovoxel = shape.ovoxel if self.split_weights else shape.ovoxel.replace(split_weight=None)
         if material_latent is not None:
             if self.material_decoder is None:
                 raise RangeError("Trellis2Pipeline.decode: there is a material latent, but no material_decoder.")

@@ -50,6 +50,8 @@ class Trellis2Pipeline(Trellis2Stages):
             several; None: the encoder's.
         structure_normalization: of the latents that structure_flow makes; None where there is none, as in the release.
         up: the axis that points up in what the networks were trained on. The released ones have "z".
+        split_weights: cut quads by the weights that the shape decoder predicts. False cuts them by angle: for decoders whose loss had no
+            pictures of the surface, which are the only thing that trains these weights.
         low_memory: each network is moved to `device` only while it is used, and then back. Results are the same.
         device: where low_memory puts them.
     Raises:
@@ -187,7 +189,7 @@ class Trellis2Pipeline(Trellis2Stages):
 
         side = self.shape_flows[first].resolution
         structure = self.sample_structure(tokens["structure", low], side=side, **options("structure"))
-        warn_if_empty(where, structure)
+        warn_if_empty(where, structure, stacklevel=4)  # no_grad stands between
         named = options("coarse shape" if two_passes else "shape")
         latent = self.sample_shape(structure, first, tokens["shape", first], **named)
         if two_passes:

@@ -42,13 +42,16 @@ class Generated:
             options: of `OVoxel.to_mesh`, such as texture_size and unwrap.
         Raises: as `OVoxel.to_mesh`.
         """
-        found = []
-        for index in range(self.ovoxel.grid.batch_size):
-            mesh = self.ovoxel.sample(index).to_mesh(materials=materials, **options)
-            if opaque:
-                mesh = mesh.replace(materials=tuple(dataclasses.replace(m, alpha_mode="OPAQUE") for m in mesh.materials))
-            found.append(mesh)
-        return found
+        return [self.mesh(index, materials, opaque=opaque, **options) for index in range(self.ovoxel.grid.batch_size)]
+
+    def mesh(
+        self, index: int, materials: Literal["attributes", "texture"] | None = "texture", *, opaque: bool = True, **options: Any
+    ) -> TriMesh:
+        """The mesh of one object, as `meshes` has it."""
+        mesh = self.ovoxel.sample(index).to_mesh(materials=materials, **options)
+        if not opaque:
+            return mesh
+        return mesh.replace(materials=tuple(dataclasses.replace(m, alpha_mode="OPAQUE") for m in mesh.materials))
 
 
 @dataclass(frozen=True, eq=False)
