@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -27,12 +28,15 @@ from models.two_stage_cases import (  # pyright: ignore[reportMissingImports]
     structure_parts,
     tokens,
 )
+from voxgen.cli import main
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import DtypeError, EmptyResultWarning, FileFormatError, RangeError, ShapeError
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler
+from voxgen.io import load_mesh
 from voxgen.models import LatentNormalization, SmallImageEncoder, build
 from voxgen.models.checkpoints import load_trellis, to_trellis
 from voxgen.models.pipelines import TrellisPipeline, trellis_samplers
+from voxgen.representations import GaussianSplats
 from voxgen.testing.compare import assert_same
 from voxgen.testing.grids import random_grid
 
@@ -285,6 +289,20 @@ def test_own_folder(pipeline: TrellisPipeline, tmp_path: Path) -> None:
     (tmp_path / "q" / "pipeline.json").write_text(json.dumps(manifest))
     with pytest.raises(FileFormatError, match="make no TrellisPipeline"):
         TrellisPipeline.from_folder(tmp_path / "q")
+
+
+def test_command_line(pipeline: TrellisPipeline, tmp_path: Path) -> None:
+    encoder = SmallImageEncoder(16, CONDITION, 8, halvings=2, num_blocks=1, num_heads=2)
+    replace(pipeline, image_encoder=encoder).save_folder(tmp_path / "maker")
+    picture = np.zeros((20, 20, 4), np.uint8)
+    picture[4:16, 4:16] = (250, 120, 30, 255)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    for suffix in ("ply", "glb"):
+        assert main(["generate", str(tmp_path / "picture.png"), str(tmp_path / f"made.{suffix}"), "--from", str(tmp_path / "maker")]) == 0
+    alone = TrellisPipeline.from_folder(tmp_path / "maker").generate(picture, generator=chances(0))
+    assert alone.splats is not None
+    assert len(GaussianSplats.load_ply(tmp_path / "made.ply")) == len(alone.splats)
+    assert load_mesh(tmp_path / "made.glb").num_faces == alone.meshes[0].num_faces
 
 
 def test_meshes_close_where_cells_end(pipeline: TrellisPipeline) -> None:
