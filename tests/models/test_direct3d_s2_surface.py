@@ -52,6 +52,16 @@ def test_a_dense_field_on_the_cells_that_its_surface_passes(level: float) -> Non
     assert torch.equal(field.feats[:, 0], volume[b, 0, x, y, z])
 
 
+def test_half_precision_rounds_no_level() -> None:
+    """0.4 lies between two numbers of half precision: cells of the lower one are inside, in extraction too."""
+    volume = torch.full((1, 1, 4, 4, 4), 0.3999, dtype=torch.float16)
+    volume[..., 2:] = 0.4004
+    assert float(volume.min()) == pytest.approx(0.39990234)
+    field = crossed_field(volume, 0.4)
+    assert field.grid.cells[:, 2].unique().tolist() == [1, 2]
+    assert len(faces_of(field.grid, field.feats[:, 0], 0.4)) == 18
+
+
 @pytest.mark.parametrize("factor", [1, 2])
 def test_a_band_with_signs_around_it_is_the_dense_volume(factor: int) -> None:
     side = 16

@@ -49,20 +49,24 @@ def crossed_field(volume: Float[Tensor, "b 1 x y z"], level: float, frame: Frame
 
     Args:
         volume: (b, 1, x, y, z) floats, as `SDFRefiner.refine` gives them.
-        level: of the surface; a value below it is inside. NaN is outside.
+        level: of the surface; a value below it is inside. NaN is outside. Extract at the same number, one that float32 has.
         frame: of the volume; None is the unit cube.
     Returns:
         (n, 1) values in the dtype of the volume. Differentiable in it.
     Raises:
         ShapeError, DtypeError: another volume.
-    Memory: a few bytes a cell.
+    Memory: a few bytes a cell, and one sample in float32.
     Example:
         >>> crossed_field(torch.linspace(-1, 1, 8).view(1, 1, 8, 1, 1).expand(1, 1, 8, 8, 8), 0.2).grid.cells[:, 0].unique().tolist()
         [4, 5]
     """
     require_tensor("crossed_field", "volume", volume, ("b", 1, "x", "y", "z"), FLOATS)
     values = volume[:, 0]
-    coords = crossed_cells(values < level).nonzero()
+    wide = torch.promote_types(volume.dtype, torch.float32)  # in which extraction compares; half types would round the level
+    inside = torch.empty(values.shape, dtype=torch.bool, device=volume.device)
+    for i, sample in enumerate(values.detach()):
+        inside[i] = sample.to(wide) < level
+    coords = crossed_cells(inside).nonzero()
     sides = cast(Int3, tuple(values.shape[1:]))
     grid = VoxelGrid.from_sorted(coords.int(), resolution=sides, batch_size=len(values), frame=frame)
     return SparseTensor(grid, values[coords.unbind(1)][:, None])

@@ -41,15 +41,16 @@ def decoded_surface(
         EmptyResultWarning: a surface is empty although its latent is not.
     """
     fields, meshes = [], []
+    cells = float(torch.tensor(level * band, dtype=torch.float32))  # the same number in all comparisons
     for part in latent.unbind():
-        found = _decoded(part, vae, refiner, level, band, released, progress)
+        found = _decoded(part, vae, refiner, cells, band, released, progress)
         # Where nothing says what a missing cell is, the surface ends there; the release takes it for outside.
         outside = band if released and refiner is None else None
         fields.append(found)
-        meshes.append(found.to_mesh(level * band, outside=outside, beyond_grid=False))
+        meshes.append(found.to_mesh(cells, outside=outside, beyond_grid=False))
     if fields:
         return DecodedSurface(SparseSDF.batched(fields), tuple(meshes))
-    return DecodedSurface(_decoded(latent, vae, None, level, band, released, progress), ())
+    return DecodedSurface(_decoded(latent, vae, None, cells, band, released, progress), ())
 
 
 def _decoded(
@@ -61,6 +62,7 @@ def _decoded(
     released: bool,
     progress: bool,
 ) -> SparseSDF:
+    """Distances in cells of one sample; `level` in cells says which of a refined field are needed."""
     decoded = vae.decode(latent, features=isinstance(refiner, SDFRefiner), band=band, progress=progress)
     values = decoded.values
     if not len(values) or refiner is None:
@@ -68,8 +70,9 @@ def _decoded(
     if isinstance(refiner, SDFRefiner):
         features = decoded.features
         rows = values.feats.new_zeros(0, refiner.feature_channels) if features is None else features.feats
-        volume = refiner.refine(values, rows, progress=progress)
-        return SparseSDF.from_normalized(crossed_field(volume, level, values.grid.frame), band)
+        volume = refiner.refine(values, rows, progress=progress).float() * band
+        near = crossed_field(volume, level, values.grid.frame)
+        return SparseSDF(near.grid, near.feats, band)
     # The release decodes in chunks, and pools what two of them give for one cell as two cells.
     repeats = decoded_repeats(values.grid.cells, chunk=8 * vae.tile) if released and vae.tile is not None else None
     outside = refiner.outside(values, repeats=repeats, progress=progress)
