@@ -18,7 +18,7 @@ from .task import Prepared, Task
 def arguments_of(task: Task, path: Path, arguments: argparse.Namespace) -> argparse.Namespace:
     """The arguments of the run that failed: the command line needs --replay alone."""
     state = load_failed(path, type(task).__module__)
-    values = {name: Path(value) if name in state["paths"] else value for name, value in state["arguments"].items()}
+    values = {name: _path(value) if name in state["paths"] else value for name, value in state["arguments"].items()}
     return argparse.Namespace(**{**vars(arguments), **values, "replay": path})
 
 
@@ -57,6 +57,10 @@ def _step(model: nn.Module, part: Any, generator: Any, accelerator: Accelerator)
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
     accelerator.print(f"  gradients that are not finite: {len(bad)}{' (' + ', '.join(bad[:3]) + ')' if bad else ''}")
     return terms.numbers()
+
+
+def _path(value: str | list[str]) -> Path | list[Path]:
+    return Path(value) if isinstance(value, str) else [Path(part) for part in value]
 
 
 def _told(found: str | None) -> str:

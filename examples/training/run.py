@@ -197,7 +197,7 @@ class Run:
             "random": before,
             "model": whole(self.inner.state_dict()),
             "arguments": {name: _kept(value) for name, value in vars(self.arguments).items()},
-            "paths": [name for name, value in vars(self.arguments).items() if isinstance(value, Path)],
+            "paths": [name for name, value in vars(self.arguments).items() if _is_path(value)],
         }
         path = failed_path(self.arguments.out, self.step, process)
         try:
@@ -302,4 +302,8 @@ def begin(run: Run) -> None:
 def _kept(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_kept(part) for part in value] if isinstance(value, (tuple, list)) else value
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, Path) or (isinstance(value, list) and any(isinstance(part, Path) for part in value))
