@@ -20,6 +20,7 @@ from .image_condition import prepare_image as prepare_image
 from .kept_for_backward import KeptForBackward as KeptForBackward
 from .latent_flow import LatentFlow as LatentFlow
 from .latent_flow import PatchedLatentFlow as PatchedLatentFlow
+from .pipelines import Direct3DS2Pipeline as Direct3DS2Pipeline
 from .pipelines import FocusingPipeline as FocusingPipeline
 from .pipelines import SparseUpPipeline as SparseUpPipeline
 from .pipelines import Trellis2Pipeline as Trellis2Pipeline
@@ -92,6 +93,7 @@ __all__ = [
     "DecodedTexture",
     "DecoderConfig",
     "DecoderOutput",
+    "Direct3DS2Pipeline",
     "ElasticMemory",
     "ElasticStep",
     "EmittedFlex",
