@@ -8,4 +8,12 @@ from .release import direct3d_s2_samplers as direct3d_s2_samplers
 from .release import release_frame as release_frame
 from .release import scheduled_sampler as scheduled_sampler
 
-__all__ = ["DecodedSurface", "Direct3DS2Pipeline", "GeneratedSDF", "block_order", "direct3d_s2_samplers", "release_frame", "scheduled_sampler"]
+__all__ = [
+    "DecodedSurface",
+    "Direct3DS2Pipeline",
+    "GeneratedSDF",
+    "block_order",
+    "direct3d_s2_samplers",
+    "release_frame",
+    "scheduled_sampler",
+]
