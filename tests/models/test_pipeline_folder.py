@@ -154,11 +154,13 @@ def test_other_samplers_and_normalisations() -> None:
     with pytest.raises(DtypeError, match=r"one of voxgen\.flow's"):
         sampler_to_json(Other())
     values = sampler_to_json(EulerSampler())
-    for wrong in ({}, {**values, "kind": "walk"}, {**values, "steps": 0}, {**values, "more": 1}):
+    for wrong in ({}, None, "euler", {**values, "kind": "walk"}, {**values, "steps": 0}, {**values, "more": 1}):
         with pytest.raises(FileFormatError, match="makes no sampler"):
-            sampler_from_json(wrong)
+            sampler_from_json(wrong)  # pyright: ignore[reportArgumentType] (files hold anything)
     norm = LatentNormalization((1.0, 2.0), (0.5, 3.0))
     assert normalization_from_json(normalization_to_json(norm)) == norm
     assert normalization_from_json(normalization_to_json(None)) is None
     with pytest.raises(FileFormatError, match="makes no normalisation"):
         normalization_from_json({"mean": [1.0], "std": [0.0]})
+    with pytest.raises(FileFormatError, match="'none' makes no normalisation"):
+        normalization_from_json("none")  # pyright: ignore[reportArgumentType] (files hold anything)

@@ -95,6 +95,9 @@ def test_settings_that_are_not_its_own(tmp_path: Path) -> None:
             Trellis2Pipeline.from_folder(tmp_path)
 
     check("settings", settings={})
+    check("settings", settings={**manifest["settings"], "image_sizes": {"large": 64}})
+    check("'large' makes no sampler", settings={**manifest["settings"], "samplers": {"structure": "large"}})
+    check("settings", networks={**manifest["networks"], "shape_flows.large": manifest["networks"]["shape_flows.16"]})
     check("no network 'structure_flow'", networks={k: v for k, v in manifest["networks"].items() if k != "structure_flow"})
     check("needed here", **{"voxgen.pipeline": "focusing"})
     with pytest.raises(RangeError, match="low_memory needs a device"):
@@ -210,7 +213,14 @@ def _cut(folder: Path, _: dict[str, Any]) -> None:
         (_cut, FileFormatError, "shape_dec"),
         (lambda _, args: args["shape_slat_sampler"].update(name="Other"), FileFormatError, "shape_slat_sampler is a 'Other'"),
         (lambda _, args: args["tex_slat_sampler"]["params"].pop("steps"), FileFormatError, "tex_slat_sampler must have"),
+        (lambda _, args: args["tex_slat_sampler"]["params"].update(steps=0), FileFormatError, "tex_slat_sampler must have"),
+        (
+            lambda _, args: args["tex_slat_sampler"]["params"].update(guidance_interval=[0, 0.5, 1]),
+            FileFormatError,
+            "tex_slat_sampler must",
+        ),
         (lambda _, args: args["tex_slat_normalization"].pop("std"), FileFormatError, "makes no normalisation"),
+        (lambda _, args: args.update(shape_slat_normalization="the usual"), FileFormatError, "'the usual' makes no normalisation"),
     ],
 )
 def test_released_folders_that_are_not_whole(

@@ -203,8 +203,8 @@ def sampler_from_json(values: Mapping[str, Any]) -> Sampler:
     Raises:
         FileFormatError: values that make no sampler.
     """
-    own = dict(values)
     try:
+        own = dict(values)
         cls = _SAMPLERS[own.pop("kind")]
         own["flow"] = RectifiedFlow(**own["flow"])
         own["times"] = None if own["times"] is None else tuple(own["times"])
@@ -212,7 +212,7 @@ def sampler_from_json(values: Mapping[str, Any]) -> Sampler:
             own["guidance"] = ClassifierFreeGuidance(**{**own["guidance"], "interval": tuple(own["guidance"]["interval"])})
         return cls(**own)
     except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"sampler_from_json: {describe(dict(values))} makes no sampler: {error}.") from error
+        raise FileFormatError(f"sampler_from_json: {describe(values)} makes no sampler: {error}.") from error
 
 
 def normalization_to_json(normalization: LatentNormalization | None) -> dict[str, Any] | None:
@@ -231,7 +231,7 @@ def normalization_from_json(values: Mapping[str, Any] | None) -> LatentNormaliza
     try:
         return LatentNormalization(tuple(values["mean"]), tuple(values["std"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"normalization_from_json: {describe(dict(values))} makes no normalisation: {error}.") from error
+        raise FileFormatError(f"normalization_from_json: {describe(values)} makes no normalisation: {error}.") from error
 
 
 class _Hashing:

@@ -89,13 +89,13 @@ def write_pipeline(
 
 def _fields(where: str, found: PipelineFolder) -> dict[str, Any]:
     fields: dict[str, Any] = {name: found.networks[name] for name in _ONE if name in found.networks}
-    for name in ("shape_flows", "material_flows"):
-        own = {key.partition(".")[2]: part for key, part in found.networks.items() if key.startswith(f"{name}.")}
-        fields[name] = {int(resolution): part for resolution, part in own.items()}
     by_stage = {stage: found.networks[key] for stage in STAGES if (key := f"image_encoder.{stage}") in found.networks}
     fields["image_encoder"] = by_stage or found.networks.get("image_encoder")
     settings = found.settings
     try:
+        for name in ("shape_flows", "material_flows"):
+            own = {key.partition(".")[2]: part for key, part in found.networks.items() if key.startswith(f"{name}.")}
+            fields[name] = {int(resolution): part for resolution, part in own.items()}
         sizes = settings["image_sizes"]
         fields |= {
             "samplers": {stage: sampler_from_json(values) for stage, values in settings["samplers"].items()},
@@ -107,7 +107,9 @@ def _fields(where: str, found: PipelineFolder) -> dict[str, Any]:
             "up": settings["up"],
             "split_weights": settings.get("split_weights", True),
         }
-    except (KeyError, AttributeError, TypeError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, FileFormatError):
+            raise
         raise FileFormatError(f"{where}: the settings in pipeline.json are not those of this pipeline: {error!r}.") from error
     missing = [name for name in ("structure_flow", "structure_decoder", "shape_decoder") if name not in fields]
     if missing:

@@ -139,5 +139,7 @@ def _sampler(where: str, key: str, values: Any) -> Sampler:
             flow=RectifiedFlow(values["args"]["sigma_min"]),
             guidance=ClassifierFreeGuidance(own["guidance_strength"], (low, high), own["guidance_rescale"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, FileFormatError):
+            raise
         raise FileFormatError(f"{where}: {key} must have a name, args and params as in the released file; {error!r}.") from error
