@@ -87,6 +87,8 @@ def test_layers_of_each_kind(files: dict[str, Path]) -> None:
         assert scene.cell_colors.shape == (len(scene.grid), 3), name
     assert found["splats.ply"].splats is not None
     assert len(found["points.safetensors"].points) == 300
+    standing = OrientedPoints.from_mesh(torus().with_up("z"), 300)
+    assert [found["points.safetensors"].up, layers(standing).up] == ["y", "z"]
 
 
 def test_dual_vertices_lie_on_the_surface(files: dict[str, Path]) -> None:

@@ -74,7 +74,7 @@ def layers(item: Viewable, resolution: int = FILE_RESOLUTION) -> Layers:
     if isinstance(item, GaussianSplats):
         return Layers(splats=item, points=item.means, up=item.up, facts=[f"{len(item):,} Gaussians, degree {item.degree}"])
     if isinstance(item, OrientedPoints):
-        return Layers(points=item.points, facts=[f"{len(item.points):,} points with normals"])
+        return Layers(points=item.points, up=item.frame.up, facts=[f"{len(item.points):,} points with normals"])
     if isinstance(item, TriMesh):
         if resolution == FILE_RESOLUTION:
             return _of_mesh(item, repr(item))
