@@ -226,7 +226,7 @@ def test_removers() -> None:
     with pytest.raises(RangeError, match="tolerance"):
         PlainBackground(1.5)
     truth = torch.from_numpy(image[..., 3] > 0)
-    for alpha in (truth, truth.float(), truth.to(torch.uint8) * 255, truth.numpy()):
+    for alpha in (truth, truth.float(), truth.bfloat16(), truth.to(torch.uint8) * 255, truth.numpy()):
         assert np.array_equal(cut_out(white, remove_background=lambda _, a=alpha: a)[..., 3], image[..., 3])
     large = np.zeros((30, 2048, 3), dtype=np.uint8)
     seen: list[tuple[int, ...]] = []

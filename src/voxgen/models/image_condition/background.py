@@ -28,7 +28,7 @@ def found_alpha(where: str, colour: np.ndarray, remove: RemoveBackground) -> UIn
     """What a remover finds, checked and in bytes."""
     alpha = remove(colour)
     if isinstance(alpha, Tensor):
-        alpha = alpha.detach().cpu().numpy()
+        alpha = (alpha.float() if alpha.is_floating_point() else alpha).detach().cpu().numpy()
     if not isinstance(alpha, np.ndarray):
         raise DtypeError(f"{where}: remove_background must return an array or a tensor; it returned {describe(alpha)}.")
     if alpha.shape != colour.shape[:2]:
