@@ -336,8 +336,10 @@ def test_damaged_index(damage: str, folder: Path) -> None:
     else:
         newer = content.replace(b'"version":1', b'"version":9')
         index.write_bytes({"truncated": content[:-60], "rubbish": b"\x80\x81", "version": newer}[damage])
-    with pytest.raises(FileFormatError, match=r"shard 1 of 'points'.*000001\.jsonl"):
-        ShardDataset(folder)
+    for skip in (False, True):  # without it nobody knows which assets a shard should have
+        with pytest.raises(FileFormatError, match=r"shard 1 of 'points'.*000001\.jsonl") as told:
+            ShardDataset(folder, skip_corrupt=skip)
+        assert "skip_corrupt" not in str(told.value), "which does not help here"
 
 
 def test_folder_that_is_none(folder: Path, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from ._fields import Packed
 
 FORMAT = "voxgen-shard"
 VERSION = 1
-REMEDY = "Delete the shard and its index and run prepare again to make them anew, or open the dataset with skip_corrupt=True."
+ANEW = "Delete the shard and its index and run prepare again to make them anew"
+REMEDY = f"{ANEW}, or open the dataset with skip_corrupt=True."
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,12 @@ def read_index(folder: Path, name: str, shard: int) -> tuple[dict[str, Any], lis
         if header["version"] != VERSION:
             raise FileFormatError(f"{where}: is of version {header['version']!r:.20}; this voxgen reads version {VERSION}.")
         if hashlib.sha256(rest).hexdigest() != header["index_sha256"]:
-            raise FileFormatError(f"{where}: the index does not have the checksum that it was written with. {REMEDY}")
+            raise FileFormatError(f"{where}: the index does not have the checksum that it was written with. {ANEW}.")
         return header, [Entry.from_json(json.loads(line)) for line in rest.splitlines()]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, FileFormatError):
             raise
-        raise FileFormatError(f"{where}: the index is damaged ({error!r:.80}). {REMEDY}") from None
+        raise FileFormatError(f"{where}: the index is damaged ({error!r:.80}). {ANEW}.") from None
 
 
 class Shard:
