@@ -24,7 +24,7 @@ from training import run
 from training.colors import MEASURES, Returned
 from training.data import Kind
 from training.latent_vae import LatentVAETask
-from training.ovoxels import colored, exchange_axes, shape_and_materials_of
+from training.ovoxels import colored, exchange_axes, select, shape_and_materials_of
 from training.textures import textured
 
 from voxgen.losses import LossTerms, MaterialVAELoss, RenderTarget
@@ -105,6 +105,7 @@ TASK = LatentVAETask(
     kind=Kind("textured O-Voxels", shape_and_materials_of, OVoxel.save, OVoxel.load, exchange_axes, OVoxel.batched, dress=textured),
     read=colored,
     normalize=normalize,
+    select=select,
     training=Training,
     network=NETWORK,
     tiny=TINY,

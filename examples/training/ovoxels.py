@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from voxgen.core import Frame, TriMesh
 from voxgen.representations import OVoxel
 from voxgen.representations.ovoxel import DEFAULT_MATERIALS
@@ -38,3 +40,10 @@ def exchange_axes(ovoxel: OVoxel, axes: Axes) -> OVoxel:
     materials = {name: value[rows] for name, value in ovoxel.materials.items()}
     vertices, flags = ovoxel.dual_vertices[rows][:, order], ovoxel.intersected[rows][:, order]
     return OVoxel(grid, vertices, flags, materials=materials, color_space=ovoxel.color_space)
+
+
+def select(ovoxel: OVoxel, keep: Tensor) -> OVoxel:
+    """Some of the cells, by a mask of rows."""
+    materials = {name: value[keep] for name, value in ovoxel.materials.items()}
+    vertices, flags = ovoxel.dual_vertices[keep], ovoxel.intersected[keep]
+    return OVoxel(ovoxel.grid.select(keep), vertices, flags, materials=materials, color_space=ovoxel.color_space)
