@@ -90,8 +90,7 @@ def generate_sheet(pipeline: Trellis2Pipeline, conditions: Sequence[Condition], 
     start = time.perf_counter()
     first = next((i for i, mesh in enumerate(meshes) if mesh.num_faces), None)
     if first is not None:
-        textured = made.ovoxel.sample(first).to_mesh(materials="texture", texture_size=1024)
-        save_mesh(textured, out / "generated.glb")
+        save_mesh(made.mesh(first, "texture", texture_size=1024), out / "generated.glb")
     save_png(out / "generated.png", contact_sheet(conditions, meshes, size))
     return Made(meshes, len(made.shape_latent), len(made.ovoxel), seconds, time.perf_counter() - start)
 
