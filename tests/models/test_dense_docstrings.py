@@ -20,7 +20,7 @@ MODULES = {
     attention: "timestep position rms_norm feed_forward full_attention self_attention cross_attention transformer_block dit_block "
     "packed_context ragged_attention window_attention ssa",
     structure: "blocks encoder decoder posterior vae flow",
-    direct3d_s2: "unet adaptive_smoothing tiles refiner sign_refiner fields conditioning ss_dit",
+    direct3d_s2: "unet adaptive_smoothing tiles refiner sign_refiner fields surface conditioning ss_dit",
 }
 
 

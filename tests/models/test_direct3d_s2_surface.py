@@ -13,8 +13,7 @@ from models.direct3d_s2_pipeline_cases import refiner, sign_refiner  # pyright: 
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.errors import DeviceError, DtypeError, ShapeError
 from voxgen.models import load_pretrained, save_pretrained
-from voxgen.models.direct3d_s2 import foreground_patches, signed_volume, sparse_condition
-from voxgen.models.direct3d_s2.surface import crossed_cells, crossed_field, signed_field
+from voxgen.models.direct3d_s2 import crossed_cells, crossed_field, foreground_patches, signed_field, signed_volume, sparse_condition
 from voxgen.ops.marching_cubes import marching_cubes
 from voxgen.testing.grids import full_grid, random_grid
 

@@ -13,6 +13,9 @@ from .refiner import SDFRefiner as SDFRefiner
 from .sign_refiner import SignRefiner as SignRefiner
 from .ss_dit import ShiftedBlocks as ShiftedBlocks
 from .ss_dit import SSDiT as SSDiT
+from .surface import crossed_cells as crossed_cells
+from .surface import crossed_field as crossed_field
+from .surface import signed_field as signed_field
 from .unet import UNet3D as UNet3D
 
 __all__ = [
@@ -24,10 +27,13 @@ __all__ = [
     "SparseCondition",
     "UNet3D",
     "apply_stencil",
+    "crossed_cells",
+    "crossed_field",
     "decoded_repeats",
     "foreground_patches",
     "image_tokens",
     "prepare_image",
+    "signed_field",
     "signed_volume",
     "sparse_condition",
 ]

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from voxgen.core import Frame, SparseTensor, TriMesh, VoxelGrid
-from voxgen.models.direct3d_s2 import SDFRefiner, SignRefiner, decoded_repeats
-from voxgen.models.direct3d_s2.surface import crossed_field, signed_field
+from voxgen.models.direct3d_s2 import SDFRefiner, SignRefiner, crossed_field, decoded_repeats, signed_field
 from voxgen.models.sparse_sdf_vae import SparseSDFVAE
 from voxgen.ops.grid_sets import parents
 from voxgen.representations import SparseSDF
