@@ -9,9 +9,9 @@ from PIL import Image
 from trellis2_tiny import picture, tiny
 
 from voxgen.cli import main
+from voxgen.cli._generate import _read_picture
 from voxgen.core.errors import FileFormatError
 from voxgen.io import load_mesh
-from voxgen.models.image_condition import SmallImageEncoder
 from voxgen.models.pipelines import Trellis2Pipeline, open_pipeline
 from voxgen.representations import OVoxel
 
@@ -66,4 +66,25 @@ def test_generate_says_what_is_wrong(folder: Path, image: Path, tmp_path: Path, 
     Image.new("RGBA", (32, 32)).save(tmp_path / "nothing.png")
     assert "alpha is 0 everywhere" in told(tmp_path / "nothing.png", out, "--from", folder)
     assert "there is no folder" in told(image, out, "--from", tmp_path / "missing")
+    assert "there is no folder" in told(image, tmp_path / "nowhere" / "asset.glb", "--from", folder)
+    assert "--seed must be a whole number" in told(image, out, "--seed", 2**70, "--from", folder)
+    assert "--device must be cpu" in told(image, out, "--device", "warp", "--from", folder)
+    image.write_bytes(image.read_bytes()[:-60])
+    assert "is no picture that can be read" in told(image, out, "--from", folder)
     assert not out.exists()
+
+
+def test_without_weights_it_says_what_to_pass(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("voxgen.cli._generate.shipped_pipelines", tuple)
+    assert main(["generate", str(image), str(tmp_path / "asset.glb")]) == 2
+    assert "--from FOLDER" in capsys.readouterr().err
+
+
+def test_pictures_of_a_turned_camera_are_put_upright(tmp_path: Path) -> None:
+    turned = Image.new("RGB", (8, 4))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    turned.save(tmp_path / "photo.jpg", exif=exif)
+    assert _read_picture(tmp_path / "photo.jpg").size == (4, 8)

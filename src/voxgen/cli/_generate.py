@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
-from voxgen.core.errors import FileFormatError, RangeError
+from voxgen.core.errors import DeviceError, FileFormatError, RangeError
 from voxgen.io import save_mesh
 from voxgen.models.image_condition import PlainBackground
-from voxgen.models.pipelines import Generated, open_pipeline, shipped_pipeline
+from voxgen.models.pipelines import Generated, SparseUpPipeline, Trellis2Pipeline, open_pipeline, shipped_pipeline, shipped_pipelines
 
 from ._files import MESH_SUFFIXES, shows_progress
 
 SUFFIXES = (*MESH_SUFFIXES, ".vxz")
+MOST_SEED = 2**63 - 1
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -41,19 +42,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from PIL import Image, UnidentifiedImageError
-
-    if arguments.out.suffix.lower() not in SUFFIXES:
-        raise FileFormatError(f"{arguments.out}: the suffix must be one of {', '.join(SUFFIXES)}; got {arguments.out.suffix!r}.")
-    if arguments.samples < 1:
-        raise RangeError(f"--samples must be at least 1; got {arguments.samples}.")
-    try:
-        picture = Image.open(arguments.picture)
-        picture.load()
-    except UnidentifiedImageError:
-        raise FileFormatError(f"{arguments.picture} is no picture that can be read.") from None
-    options = {"device": arguments.device}
+    _require_arguments(arguments)
+    picture = _read_picture(arguments.picture)
+    options: dict[str, Any] = {"device": _device(arguments.device)}
     pipeline: Any = shipped_pipeline(**options) if arguments.folder is None else open_pipeline(arguments.folder, **options)
+    _require_suffix(pipeline, arguments.out)
     made = pipeline.generate(
         picture,
         samples=arguments.samples,
@@ -68,6 +61,53 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _require_arguments(arguments: argparse.Namespace) -> None:
+    """What can be told before minutes of work."""
+    out = arguments.out
+    if out.suffix.lower() not in SUFFIXES:
+        raise FileFormatError(f"{out}: the suffix must be one of {', '.join(SUFFIXES)}; got {out.suffix!r}.")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: there is no folder {out.parent}. Make it first.")
+    if arguments.samples < 1:
+        raise RangeError(f"--samples must be at least 1; got {arguments.samples}.")
+    if not 0 <= arguments.seed <= MOST_SEED - arguments.samples:
+        raise RangeError(f"--seed must be a whole number from 0 to 2^63; got {arguments.seed}.")
+    if arguments.folder is None and not shipped_pipelines():
+        raise FileNotFoundError("this copy of voxgen comes without weights; pass --from FOLDER, one that save_folder of a pipeline wrote.")
+
+
+def _read_picture(path: Path) -> Any:
+    """The picture, upright: cameras store how they were held."""
+    from PIL import Image, ImageOps
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; relative paths start at {Path.cwd()}.")
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image)
+    except PermissionError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL raises for damaged files
+        raise FileFormatError(f"{path} is no picture that can be read: {error}") from error
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise DeviceError(f"--device must be cpu, cuda, cuda:1, … as torch names devices; got {text!r}.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"--device {text}: torch finds no CUDA device on this machine.")
+    return device
+
+
+def _require_suffix(pipeline: Any, path: Path) -> None:
+    if path.suffix.lower() == ".vxz" and not isinstance(pipeline, Trellis2Pipeline):
+        raise FileFormatError(f"{path}: this system makes no O-Voxels; choose another suffix.")
+    if path.suffix.lower() != ".ply" and isinstance(pipeline, SparseUpPipeline):
+        raise FileFormatError(f"{path}: this system makes Gaussians; choose a .ply file.")
+
+
 def _write(made: Any, index: int, path: Path) -> str:
     """One of the objects; returns what was written."""
     suffix = path.suffix.lower()
@@ -77,8 +117,6 @@ def _write(made: Any, index: int, path: Path) -> str:
         one.save_ply(path)
         return f"{len(one):,} Gaussians"
     if suffix == ".vxz":
-        if not isinstance(made, Generated):
-            raise FileFormatError(f"{path}: this system makes no O-Voxels; choose a mesh file.")
         ovoxel = made.ovoxel.sample(index).replace(split_weight=None)  # which the format has no place for
         ovoxel.save(path)
         return f"{ovoxel!r}, without split weights"

@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             return arguments.run(arguments)
         except (VoxgenError, OSError) as error:
-            print(f"voxgen {arguments.command}: {error}", file=sys.stderr)
+            told = str(error).removeprefix(f"{arguments.command}: ")  # functions of the command's name begin so
+            print(f"voxgen {arguments.command}: {told}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print(f"voxgen {arguments.command}: stopped", file=sys.stderr)

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     from voxgen.data import find_sources, prepare, procedural_sources
 
     stages = _stages(arguments)
-    sources = [*arguments.sources, *procedural_sources(arguments.procedural, seed=arguments.seed, split=arguments.split)]
+    sources = [*map(str, arguments.sources), *procedural_sources(arguments.procedural, seed=arguments.seed, split=arguments.split)]
     if not sources:
         raise RangeError("give SOURCE and OUT, or OUT and --procedural COUNT.")
     if arguments.dry_run:
