@@ -98,7 +98,7 @@ class SLatMeshDecoder(SLatTorso):
         are left raw, channels 53 to 100. For the same levels with pruning see `voxgen.layers.SelfPruningUpsampler`.
     Cost: 64 cells of the finest level for each of the latent, whether the surface touches them or not.
     Example:
-        >>> decoder = build("trellis/mesh-decoder", model_channels=128, num_blocks=1, num_heads=4, use_fp16=False)
+        >>> decoder = build("trellis/mesh-decoder", model_channels=256, num_blocks=1, num_heads=4, use_fp16=False)
         >>> cubes = decoder(z)                                            # z: SparseTensor of 8 channels
         >>> cubes.channels, len(cubes) // len(z)
         (101, 64)
