@@ -1,4 +1,4 @@
-"""`voxgen` on the command line: convert, info, render, compare."""
+"""`voxgen` on the command line: one module a command."""
 
 from ._main import main as main
 
