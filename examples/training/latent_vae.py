@@ -31,7 +31,7 @@ ORDERS: dict[str, tuple[Axes, ...]] = {
 """Orders of the axes that shapes are seen in: all; those that leave y, which points up, where it is; the given one."""
 NORMALIZED_BY = 200
 """Shapes over which mean and standard deviation of the latents are taken."""
-SURFACE = 2
+SURFACE = 3
 """Cells that a box is expected to hold, over those of one of its faces: what batches are filled by."""
 STEP = 8
 """Boxes start at multiples of it, as the cells of a latent do at any factor up to it."""
@@ -73,11 +73,10 @@ class SeenVolumes(Dataset[V], Generic[V]):
     def __getitem__(self, item: tuple[int, Seen]) -> V:  # pyright: ignore[reportIncompatibleMethodOverride]
         index, (axes, place) = item
         volume = self.read(index)
-        turned = volume if axes == (0, 1, 2) else self.kind.exchange_axes(volume, axes)
-        if self.crop is None:
-            return turned
-        side, select = self.crop
-        return select(turned, inside_box(turned.grid, side, torch.Generator().manual_seed(place)))
+        if self.crop is not None:
+            side, select = self.crop
+            volume = select(volume, inside_box(volume.grid, side, torch.Generator().manual_seed(place)))
+        return volume if axes == (0, 1, 2) else self.kind.exchange_axes(volume, axes)
 
     def batched(self, volumes: list[V]) -> V:
         return self.kind.batched(volumes)

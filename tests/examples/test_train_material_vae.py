@@ -18,7 +18,7 @@ pytest.importorskip("accelerate", reason="the example needs voxgen[train]")
 pytest.importorskip("tensorboard", reason="the example needs voxgen[train]")
 
 import train_material_vae  # noqa: E402
-from training import colors, ovoxels  # noqa: E402
+from training import colors, latent_vae, ovoxels  # noqa: E402
 from training.data import Source  # noqa: E402
 from training.textures import textured  # noqa: E402
 
@@ -102,6 +102,29 @@ def test_both_stages(tmp_path: Path) -> None:
     assert {"base_color_ssim", "surface_ssim"} <= set(losses[6])
     weighted = losses[6]["l1"] + 0.2 * (losses[6]["base_color_ssim"] + losses[6]["surface_ssim"]) + train_material_vae.KL * losses[6]["kl"]
     assert losses[6]["total"] == pytest.approx(weighted, rel=1e-4)
+
+
+def test_boxes_of_shapes(tmp_path: Path) -> None:
+    made = ovoxels.shape_and_materials_of(RING, 32)
+    kind = train_material_vae.TASK.kind
+    data = latent_vae.SeenVolumes(lambda _: made, [len(made)], kind, latent_vae.ORDERS["upright"], (16, ovoxels.select))
+    assert data.sizes == [min(len(made), 3 * 16**2)]
+    chance = torch.Generator().manual_seed(0)
+    starts = set()
+    for _ in range(20):
+        (order, place) = data.draw(chance)
+        part = data[0, (order, place)]
+        assert torch.equal(part.coords, data[0, (order, place)].coords)  # nothing but the item decides
+        spread = part.coords[:, 1:].amax(0) - part.coords[:, 1:].amin(0)
+        assert 0 < len(part) <= len(made)
+        assert int(spread.max()) < 16
+        whole = made if order == (0, 1, 2) else ovoxels.exchange_axes(made, order)
+        rows = whole.grid.rows_of(part.coords)
+        assert torch.equal(part.materials["base_color"], whole.materials["base_color"][rows])
+        starts.add(place)
+    assert len(starts) == 20
+    with pytest.raises(SystemExit):
+        train_material_vae.main(["--smallest", "--crop", "12", "--out", str(tmp_path)])
 
 
 def test_pictures_of_a_batch_show_its_samples() -> None:
