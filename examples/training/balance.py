@@ -67,6 +67,15 @@ def weights_of_parts(tokens: Tensor, weighting: str) -> Tensor:
     return tokens.double() / tokens.sum()
 
 
+def mean_of_parts(numbers: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Terms of a step, each the mean over the parts that have it."""
+    if len(numbers) == 1:
+        return numbers[0]
+    names = dict.fromkeys(name for part in numbers for name in part)
+    having = {name: [part[name] for part in numbers if name in part] for name in names}
+    return {name: sum(values) / len(values) for name, values in having.items()}
+
+
 def _fits(sizes: Sequence[int], chosen: Sequence[int], budget: int, parts: int) -> bool:
     if len(chosen) <= parts:
         return True  # one each

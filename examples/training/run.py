@@ -20,7 +20,7 @@ from voxgen.models import ElasticMemory
 
 from .arguments import FIXED, parse
 from .average import moving_average
-from .balance import weights_of_parts
+from .balance import mean_of_parts, weights_of_parts
 from .batches import batches, sampler
 from .checkpoints import BEFORE, NAME, clear, load_checkpoint, load_weights, require_same_run, save_checkpoint, set_aside
 from .faults import FaultWatch, failed_path, random_states, save_failed
@@ -212,15 +212,6 @@ class Run:
             f"step {self.step:,}: {reason}. The weights are as they were before it; so is {self.path}, if it was written yet.\n"
             f"  loss in process {process}: {told}\n  samples: {shapes}\n{kept}"
         )
-
-
-def mean_of_parts(numbers: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Terms of a step, each the mean over the parts that have it."""
-    if len(numbers) == 1:
-        return numbers[0]
-    names = dict.fromkeys(name for part in numbers for name in part)
-    having = {name: [part[name] for part in numbers if name in part] for name in names}
-    return {name: sum(values) / len(values) for name, values in having.items()}
 
 
 def train(run: Run, prepared: Prepared[Any]) -> None:

@@ -19,10 +19,10 @@ pytest.importorskip("tensorboard", reason="the examples need voxgen[train]")
 
 import tiny_training
 from training.average import decay_at, moving_average, swapped
-from training.balance import balanced, cut, weights_of_parts
+from training.balance import balanced, cut, mean_of_parts, weights_of_parts
 from training.batches import BudgetSampler
 from training.memory import elastic_network
-from training.run import Run, mean_of_parts
+from training.run import Run
 
 from voxgen.losses import LossTerms
 from voxgen.models import LatentFlow
