@@ -30,7 +30,14 @@ def drawn(module: nn.Module, seed: int = 0, std: float = 0.2) -> Any:
 
 
 def structure_flow(resolution: int = 2) -> StructureFlow:
-    fields = {"resolution": resolution, "in_channels": 3, "out_channels": 3, "model_channels": 24, "num_heads": 2, "num_blocks": 1}
+    fields: dict[str, Any] = {
+        "resolution": resolution,
+        "in_channels": 3,
+        "out_channels": 3,
+        "model_channels": 24,
+        "num_heads": 2,
+        "num_blocks": 1,
+    }
     return drawn(build("voxgen/structure-flow-small", **fields, cond_channels=WIDTH))
 
 

@@ -76,7 +76,13 @@ def test_a_sparse_stage_of_the_original(compat: Any) -> None:
     flow: Any = build("direct3d-s2/dit-512-v1.0", **c["dit"])
     load_direct3d_s2(flow, golden.weights())
     size = 8 * flow.resolution
-    small = {"model_channels_encoder": 32, "model_channels_decoder": 32, "num_heads_encoder": 2, "num_heads_decoder": 2, "num_groups": 2}
+    small: dict[str, Any] = {
+        "model_channels_encoder": 32,
+        "model_channels_decoder": 32,
+        "num_heads_encoder": 2,
+        "num_heads_decoder": 2,
+        "num_groups": 2,
+    }
     vae: Any = build("voxgen/sdf-vae-small", embed_dim=16, latents_scale=c["latents_scale"], latents_shift=c["latents_shift"], **small)
     scheduler = c["scheduler"]
     samplers = {**SAMPLERS, "coarse": scheduled_sampler(c["steps"], scheduler["shift"], scheduler["num_train_timesteps"])}
@@ -259,9 +265,10 @@ def test_the_release_fills_what_is_missing_with_one() -> None:
 def test_refiners_are_asked_for_what_they_want(compat: Any) -> None:
     pipeline = tiny(compat=compat, refiner=refiner())
     made = pipeline.generate(conditions=tokens(), resolution=32, generator=generators(1))
-    volume = pipeline.refiner.refine(  # pyright: ignore[reportOptionalMemberAccess]
-        *(lambda d: (d.values, d.features.feats))(pipeline.vaes[32].decode(made.latents[32], features=True))
-    )
+    decoded = pipeline.vaes[32].decode(made.latents[32], features=True)
+    assert pipeline.refiner is not None
+    assert decoded.features is not None
+    volume = pipeline.refiner.refine(decoded.values, decoded.features.feats)
     cells = made.sdf.grid.cells.long()
     assert_same(made.sdf.sdf_cells[:, 0] / 4, volume[0, 0][tuple(cells.T)], "refined", 1e-6)
     inside = volume[0, 0] < 0.4
@@ -308,10 +315,11 @@ def test_pictures_of_both_versions() -> None:
     encoder = SmallImageEncoder(image_size=32, channels=WIDTH, model_channels=16, halvings=3, num_blocks=0).eval()
     picture = np.zeros((40, 40, 4), dtype=np.uint8)
     picture[10:30, 15:25] = 255
+    seen: list[Any] = []
     for version, count in (("1.1", 16), ("1.0", None)):
         pipeline = tiny(version, image_encoder={stage: encoder for stage in ("structure", "coarse")})
-        seen: list[Any] = []
-        pipeline.flows[32].register_forward_pre_hook(lambda _m, args, seen=seen: seen.append(args[2]))
+        seen.clear()
+        pipeline.flows[32].register_forward_pre_hook(lambda _m, args: seen.append(args[2]))
         made = pipeline.generate([picture, picture], resolution=32, samples=2, generator=generators(*range(4)))
         assert made.structure.batch_size == 4
         context = seen[0]
@@ -371,6 +379,8 @@ def test_parts_that_do_not_fit() -> None:
         dataclasses.replace(good, samplers={"structure": SAMPLERS["structure"], "coarse": SAMPLERS["coarse"]})
     with pytest.raises(RangeError, match="levels must have one for 'coarse'"):
         dataclasses.replace(good, levels={"fine": 0.0})
+    with pytest.raises(RangeError, match="shares of the band"):
+        dataclasses.replace(good, levels={"coarse": 0.4, "fine": 1.0})
     with pytest.raises(RangeError, match="compat"):
         dataclasses.replace(good, compat="trellis")  # pyright: ignore[reportArgumentType]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 
 from voxgen.core import Frame, SparseTensor, TriMesh, VoxelGrid
+from voxgen.core.errors import EmptyResultWarning
 from voxgen.models.direct3d_s2 import SDFRefiner, SignRefiner, crossed_field, decoded_repeats, signed_field
 from voxgen.models.sparse_sdf_vae import SparseSDFVAE
 from voxgen.ops.grid_sets import parents
@@ -18,6 +20,7 @@ __all__ = ["decoded_surface", "tokens_of_meshes"]
 
 
 def decoded_surface(
+    where: str,
     latent: SparseTensor,
     vae: SparseSDFVAE,
     refiner: SDFRefiner | SignRefiner | None,
@@ -30,6 +33,7 @@ def decoded_surface(
     """Latent → SDF → refined SDF → meshes, a sample at a time, so that memory grows with one.
 
     Args:
+        where: the caller, for messages.
         latent: as the decoder reads it.
         vae, refiner: of the stage.
         level: of the surface, in shares of the band.
@@ -45,6 +49,10 @@ def decoded_surface(
         found = _decoded(part, vae, refiner, cells, band, released, progress)
         # Where nothing says what a missing cell is, the surface ends there; the release takes it for outside.
         outside = band if released and refiner is None else None
+        if len(part) and not len(found):
+            warnings.warn(
+                f"{where}: the refined field of a sample passes the level nowhere; its mesh is empty.", EmptyResultWarning, stacklevel=4
+            )
         fields.append(found)
         meshes.append(found.to_mesh(cells, outside=outside, beyond_grid=False))
     if fields:

@@ -68,6 +68,8 @@ class Direct3DS2Stages:
             missing = [stage for stage in self.stages(max(self.flows)) if stage not in given and (name, stage) != ("levels", "structure")]
             if missing:
                 raise RangeError(f"{where}: {name} must have one for {missing[0]!r}; got those for {list(given)}.")
+        if not all(-1 < level < 1 for level in self.levels.values()):
+            raise RangeError(f"{where}: levels are shares of the band, between -1 and 1; got {dict(self.levels)}.")
 
     @property
     def lowest(self) -> int:
@@ -177,13 +179,14 @@ class Direct3DS2Stages:
         Warns:
             EmptyResultWarning: the surface of a sample that has cells is empty.
         """
-        self._flow("Direct3DS2Pipeline.decode", resolution)
+        where = "Direct3DS2Pipeline.decode"
+        self._flow(where, resolution)
         coarse = resolution == self.lowest
         vae, refiner = self.vaes[resolution], self.refiner if coarse else self.sign_refiner
         level = self.levels["coarse" if coarse else "fine"]
         with placed(self._place, vae, refiner):
             released = self.compat is not None
-            return decoded_surface(latent, vae, refiner, level, self.band(resolution), released=released, progress=progress)
+            return decoded_surface(where, latent, vae, refiner, level, self.band(resolution), released=released, progress=progress)
 
     def fine_cells(self, meshes: Sequence[TriMesh], resolution: int, *, progress: bool = False) -> VoxelGrid:
         """The tokens of a fine stage: cells near the surface of each mesh, whose bounding box is brought to 0.95 of the cube.
