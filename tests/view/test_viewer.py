@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import threading
 from pathlib import Path
 
@@ -115,6 +116,14 @@ def test_viewer_refuses_bad_arguments() -> None:
         Viewer({})
     with pytest.raises(RangeError, match="resolution must be one of"):
         Viewer({"torus": torus()}, resolution=17)
+
+
+def test_viewer_says_where_it_cannot_listen() -> None:
+    pytest.importorskip("viser")
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="Take another port"):
+        Viewer({"torus": torus()}, port=taken.getsockname()[1])
+    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1"):  # an address that documentation has, and no machine
+        Viewer({"torus": torus()}, host="192.0.2.1", port=0)
 
 
 def test_panel_changes_the_scene(files: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ class Viewer:
         url: to open in a browser.
     Raises:
         MissingDependency: viser is not installed.   RangeError: nothing to show, or a resolution that the slider has not.
-        OSError: the port is taken.
+        OSError: the port is taken, or the address is none of this machine's.
     Example:
         >>> with Viewer({"chair": mesh, "voxels": ovoxel}) as viewer:      # doctest: +SKIP
         ...     print(viewer.url); viewer.wait()
@@ -70,6 +71,7 @@ class Viewer:
         self._lock = threading.Lock()
         self._drawn: dict[str, dict[str, list[Any]]] = {}
         first = {name: layers(item, resolution) for name, item in self._items.items()}  # an object that cannot be shown raises here
+        _require_address(where, host, port)
         self._server: Any = viser.ViserServer(host=host, port=port, label="voxgen", verbose=False)
         self._build_panel(resolution)
         self._show(first)
@@ -195,6 +197,15 @@ class Viewer:
         far = 0.6 * self._width + 0.5
         self._server.initial_camera.position = (0.35 * far, 0.35 * far, far) if self._up == "y" else (0.35 * far, -far, 0.35 * far)
         self._server.initial_camera.look_at = (0.0, 0.0, 0.0)
+
+
+def _require_address(where: str, host: str, port: int) -> None:
+    """Raise where nothing can listen: viser would take the next port, or wait forever for an address that is not this machine's."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        socket.create_server(address[:2], family=family).close()
+    except OSError as error:
+        raise OSError(f"{where}: cannot listen on {host}, port {port}: {error}. Take another port (0 is any free one) or host.") from error
 
 
 def _cut(scene: Layers, axis: int, share: float, low: Tensor, high: Tensor) -> Layers:
