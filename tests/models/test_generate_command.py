@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from trellis2_tiny import picture, tiny
 
 from voxgen.cli import main
 from voxgen.cli._generate import _read_picture
+from voxgen.core import VoxelGrid
 from voxgen.core.errors import FileFormatError
 from voxgen.io import load_mesh
 from voxgen.models.pipelines import Trellis2Pipeline, open_pipeline
@@ -44,10 +46,28 @@ def test_generate_writes_assets(folder: Path, image: Path, tmp_path: Path, capsy
     out = tmp_path / "asset.glb"
     assert main(["generate", str(image), str(out), "--from", str(folder)]) == 0
     assert load_mesh(out).num_faces > 0
+    assert load_mesh(out).materials[0].alpha_mode == "OPAQUE"
     assert main(["generate", str(image), str(tmp_path / "many.vxz"), "--from", str(folder), "--samples", "2", "--seed", "3"]) == 0
     assert len(OVoxel.load(tmp_path / "many_3.vxz")) > 0
     assert (tmp_path / "many_4.vxz").exists()
     assert "OVoxel" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".vxz"])
+def test_an_empty_object_does_not_cost_the_others(
+    suffix: str, folder: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Trellis2Pipeline.sample_structure
+
+    def without_the_first(*arguments: Any, **options: Any) -> VoxelGrid:
+        found = whole(*arguments, **options)
+        return found.select(found.coords[:, 0] > 0)
+
+    monkeypatch.setattr(Trellis2Pipeline, "sample_structure", without_the_first)
+    assert main(["generate", str(image), str(tmp_path / f"a{suffix}"), "--from", str(folder), "--samples", "2"]) == 2
+    assert f"a_0{suffix}. Nothing was generated there" in capsys.readouterr().err
+    assert not (tmp_path / f"a_0{suffix}").exists()
+    assert (tmp_path / f"a_1{suffix}").exists()
 
 
 def test_generate_says_what_is_wrong(folder: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

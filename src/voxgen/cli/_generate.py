@@ -55,9 +55,16 @@ def run(arguments: argparse.Namespace) -> int:
         assume_foreground=arguments.whole_picture,
         progress=shows_progress(),
     )
+    empty: list[Path] = []
     for index in range(arguments.samples):
         path = arguments.out if arguments.samples == 1 else arguments.out.with_stem(f"{arguments.out.stem}_{arguments.seed + index}")
-        print(f"{path}: {_write(made, index, path)}")
+        written = _write(made, index, path)
+        if written is None:
+            empty.append(path)
+        else:
+            print(f"{path}: {written}")
+    if empty:
+        raise RangeError(f"not written: {', '.join(map(str, empty))}. Nothing was generated there; try another --seed.")
     return 0
 
 
@@ -108,27 +115,30 @@ def _require_suffix(pipeline: Any, path: Path) -> None:
         raise FileFormatError(f"{path}: this system makes Gaussians; choose a .ply file.")
 
 
-def _write(made: Any, index: int, path: Path) -> str:
-    """One of the objects; returns what was written."""
+def _write(made: Any, index: int, path: Path) -> str | None:
+    """One of the objects; returns what was written, or None where it is empty."""
     suffix = path.suffix.lower()
     splats = getattr(made, "splats", None)
     if suffix == ".ply" and splats is not None:
         one = splats.sample(index)
+        if len(one) == 0:
+            return None
         one.save_ply(path)
         return f"{len(one):,} Gaussians"
     if suffix == ".vxz":
         ovoxel = made.ovoxel.sample(index).replace(split_weight=None)  # which the format has no place for
+        if len(ovoxel) == 0:
+            return None
         ovoxel.save(path)
         return f"{ovoxel!r}, without split weights"
     if isinstance(made, Generated):
-        ovoxel = made.ovoxel.sample(index)
-        mesh = ovoxel.to_mesh(materials="texture") if suffix in (".glb", ".gltf", ".obj") else ovoxel.to_mesh()
+        mesh = made.mesh(index, "texture" if suffix in (".glb", ".gltf", ".obj") else "attributes")
     else:
         meshes = getattr(made, "meshes", ())
         if not meshes:
             raise FileFormatError(f"{path}: this system makes Gaussians; choose a .ply file.")
         mesh = meshes[index]
     if mesh.num_faces == 0:
-        raise RangeError(f"{path} is not written: nothing was generated, the structure has no cell. Try another --seed.")
+        return None
     save_mesh(mesh, path)
     return repr(mesh)
