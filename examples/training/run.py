@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import islice
@@ -247,7 +248,8 @@ def main(task: Task, argv: list[str] | None = None) -> dict[str, float]:
     arguments = parse(task, argv)
     if arguments.replay is not None:
         arguments = arguments_of(task, arguments.replay, arguments)
-    accelerator = Accelerator(mixed_precision="bf16" if arguments.bf16 else "no")
+    cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()  # else each process were a run of its own
+    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if arguments.bf16 else "no")
     arguments.out.mkdir(parents=True, exist_ok=True)
     with accelerator.main_process_first():
         prepared = task.prepare(arguments, show=accelerator.is_main_process)
