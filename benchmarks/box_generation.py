@@ -9,7 +9,8 @@ For each asset one picture (from a random side, as in training) is the condition
 - coverage, minimum matching distance, nearest-neighbour accuracy against the true assets (`voxgen.metrics.score_generation`), and the
   same for a second set of true assets in place of the generated ones, which is what a perfect generator would get;
 - condition agreement: Chamfer distance to the asset in the picture, and to the others, how often the asset in the picture is the
-  nearest one of all (`retrieval`), and the overlap of silhouettes seen by the picture's camera.
+  nearest one of all (`retrieval`), and the overlap of silhouettes seen by the picture's camera. Empty results, whose number is given, count
+  as failures of both, and above as shapes far from every asset; the two Chamfer distances here are means over the others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import time
 import warnings
 from dataclasses import asdict
@@ -37,11 +39,12 @@ from voxgen.models.pipelines import Trellis2Pipeline, shipped_pipeline
 from voxgen.render import render_geometry
 
 VIEW = 256
+FAR = 10.0
 
 
 def points(mesh: TriMesh, count: int) -> Tensor:
-    """On the surface; an empty result is one point at the origin, which is far from everything."""
-    return sample_surface(mesh, count).points.float() if mesh.num_faces else torch.zeros(1, 3)
+    """On the surface; an empty result is one point far outside the unit cube, which is near to no asset."""
+    return sample_surface(mesh, count).points.float() if mesh.num_faces else torch.full((1, 3), FAR)
 
 
 def generate(pipeline: Trellis2Pipeline, pictures: list[ConditionImages], batch: int) -> tuple[list[TriMesh], float]:
@@ -85,10 +88,14 @@ def main() -> None:
     second = [points(assets[given.count + i].mesh, given.points) for i in range(given.count)]
 
     between = pairwise_chamfer(made, real, progress=True)
+    there = torch.tensor([mesh.num_faces > 0 for mesh in meshes])
+    if not bool(there.any()):
+        raise SystemExit(f"all {len(meshes)} results are empty: there is nothing to measure.")
     own = between.diagonal()
-    others = (between.sum(1) - own) / (len(own) - 1)
+    others = (between.sum(1) - own) / max(len(own) - 1, 1)
     overlaps = torch.tensor([silhouette_overlap(m, p) for m, p in zip(meshes, pictures, strict=True)])
     record = {
+        "command": " ".join(["python", "benchmarks/box_generation.py", *sys.argv[1:]]),
         "date": str(date.today()),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "versions": {"voxgen": voxgen.__version__, "torch": torch.__version__, "numba": numba.__version__},
@@ -99,9 +106,9 @@ def main() -> None:
         "generated": asdict(score_generation(made, real)),
         "real": asdict(score_generation(second, real)),
         "condition": {
-            "chamfer_to_own": float(own.mean()),
-            "chamfer_to_others": float(others.mean()),
-            "retrieval": float((between.argmin(1) == torch.arange(len(own))).double().mean()),
+            "chamfer_to_own": float(own[there].mean()),
+            "chamfer_to_others": float(others[there].mean()),
+            "retrieval": float(((between.argmin(1) == torch.arange(len(own))) & there).double().mean()),
             "silhouette_iou": float(overlaps.mean()),
         },
     }
