@@ -86,9 +86,8 @@ def inside_box(grid: VoxelGrid, side: int, chance: torch.Generator) -> Tensor:
     """(n,) bool: the cells of a box around a cell drawn at random, which starts at a multiple of `STEP`."""
     cells = grid.cells
     middle = cells[int(torch.randint(len(cells), (), generator=chance))]
-    low = (middle - torch.randint(side, (3,), generator=chance).int()).div(STEP, rounding_mode="floor") * STEP
-    inside = ((cells >= low) & (cells < low + side)).all(1)
-    return inside if bool(inside.any()) else torch.ones_like(inside)
+    low = (middle - torch.randint(side - STEP + 1, (3,), generator=chance).int()).div(STEP, rounding_mode="floor") * STEP
+    return ((cells >= low) & (cells < low + side)).all(1)
 
 
 @dataclass(frozen=True)
