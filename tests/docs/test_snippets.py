@@ -42,7 +42,7 @@ def test_pages_name_only_what_exists() -> None:
     import voxgen  # noqa: F401
 
     for page in PAGES:
-        for dotted in set(re.findall(r"`(voxgen(?:\.[a-z_]+)+(?:\.[A-Za-z_]+)?)", page.read_text())):
+        for dotted in set(re.findall(r"`(voxgen(?:\.[a-z_0-9]+)+(?:\.\w+)?)", page.read_text())):
             parts = dotted.split(".")
             for cut in range(len(parts), 0, -1):
                 try:
