@@ -26,12 +26,13 @@ from models.direct3d_s2_pipeline_cases import (  # pyright: ignore[reportMissing
     tiny,
 )
 from voxgen.core import SparseTensor, TriMesh, VoxelGrid
-from voxgen.core.errors import EmptyResultWarning, RangeError, ShapeError
+from voxgen.core.errors import DtypeError, EmptyResultWarning, RangeError, ShapeError
 from voxgen.core.grid import restore
 from voxgen.metrics import mesh_report
 from voxgen.models import SmallImageEncoder, build
 from voxgen.models.checkpoints import load_direct3d_s2
 from voxgen.models.direct3d_s2 import SparseCondition, sparse_condition
+from voxgen.models.image_condition import prepare_image
 from voxgen.models.pipelines import Direct3DS2Pipeline
 from voxgen.models.pipelines.direct3d_s2 import block_order, direct3d_s2_samplers, release_frame
 from voxgen.models.pipelines.direct3d_s2.release import as_released, scheduled_sampler
@@ -331,6 +332,23 @@ def test_pictures_of_both_versions() -> None:
             assert context.shape == (4, count, WIDTH)
 
 
+@QUIET
+def test_pictures_that_are_all_object() -> None:
+    """Cut out once; nobody looks for their background again, whatever the system."""
+    torch.manual_seed(0)
+    encoder = SmallImageEncoder(image_size=32, channels=WIDTH, model_channels=16, halvings=3, num_blocks=0).eval()
+    whole = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    for system in ("trellis2", "direct3d-s2"):
+        pipeline = tiny(image_encoder=encoder, image_system=system)
+        made = pipeline.generate(whole, resolution=32, generator=generators(1), assume_foreground=True)
+        with torch.no_grad():
+            given = encoder.tokens(prepare_image(whole, system, size=32, assume_foreground=True)[None, :3])  # pyright: ignore[reportArgumentType]
+        same = pipeline.generate(conditions=given, resolution=32, generator=generators(1))
+        assert torch.equal(made.latents[32].feats, same.latents[32].feats), system
+        with pytest.raises(RangeError, match="assume_foreground" if system == "trellis2" else "remove_background"):
+            pipeline.generate(whole, resolution=32)
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
@@ -375,6 +393,21 @@ def test_parts_that_do_not_fit() -> None:
         dataclasses.replace(good, structure_vae=build("voxgen/structure-vae-small"))
     with pytest.raises(RangeError, match="must divide the 4"):
         dataclasses.replace(good, flows={64: good.flows[64]}, vaes={64: good.vaes[64]})
+    with pytest.raises(RangeError, match="image_system must be one of"):
+        dataclasses.replace(good, image_system="dall-e")  # pyright: ignore[reportArgumentType]
+    small = SmallImageEncoder(image_size=32, channels=WIDTH, model_channels=16, halvings=3, num_blocks=0)
+    with pytest.raises(RangeError, match="'direct3d-s2', which alone makes masks, for the sparse conditions of 'coarse'; got 'trellis'"):
+        tiny("1.0", image_encoder=small, image_system="trellis")
+    assert tiny("1.0", image_system="trellis").image_encoder is None, "tokens do not need masks"
+
+    class Foreign:
+        image_size, channels = 32, WIDTH
+
+        def tokens(self, images: torch.Tensor) -> torch.Tensor:
+            return images
+
+    with pytest.raises(DtypeError, match="'coarse' must say patch"):
+        tiny("1.0", image_encoder={"structure": Foreign(), "coarse": Foreign(), "fine": small})
     with pytest.raises(RangeError, match="samplers must have one for 'fine'"):
         dataclasses.replace(good, samplers={"structure": SAMPLERS["structure"], "coarse": SAMPLERS["coarse"]})
     with pytest.raises(RangeError, match="levels must have one for 'coarse'"):

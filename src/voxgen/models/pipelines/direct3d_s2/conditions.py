@@ -96,11 +96,13 @@ def conditions_by_stage(
     encoders = encoder.values() if isinstance(encoder, Mapping) else [encoder]
     with placed(place, *encoders):
         # both, or neither, raise there
-        tokens: dict[str, Any] = stage_conditions(where, list(sparse), pictures, cast(Any, conditions), encoder, system)
+        tokens: dict[str, Any] = stage_conditions(
+            where, list(sparse), pictures, cast(Any, conditions), encoder, system, assume_foreground=True
+        )
     for stage, wanted in sparse.items():
         if wanted:
             own: Any = encoder[stage] if isinstance(encoder, Mapping) else encoder
-            masks = torch.stack([prepare_image(p, system, size=own.image_size)[3] for p in pictures])
+            masks = torch.stack([prepare_image(p, system, size=own.image_size, assume_foreground=True)[3] for p in pictures])
             patches = foreground_patches(masks.to(tokens[stage].device), patch=own.patch)
             tokens[stage] = sparse_condition(tokens[stage], patches, special=own.special)
     return tokens

@@ -27,7 +27,7 @@ from voxgen.models.structure import StructureFlow, StructureVAE
 
 from .conditions import AnyCondition, count, nothing, on_device, repeated_condition
 from .decode import decoded_surface, tokens_of_meshes
-from .parts import CELLS, require_parts
+from .parts import CELLS, require_parts, require_pictures
 from .records import DecodedSurface
 from .release import as_released, direct3d_s2_samplers, release_frame, release_noise
 
@@ -64,8 +64,10 @@ class Direct3DS2Stages:
         if self.low_memory and self.device is None:
             raise RangeError(f"{where}: low_memory needs a device, to which networks are moved while they are used.")
         require_parts(where, self.structure_flow, self.structure_vae, self.flows, self.vaes, self.structure_normalization)
+        stages = self.stages(max(self.flows))
+        require_pictures(where, stages, self.image_encoder, self.image_system)
         for name, given in (("samplers", self.samplers), ("levels", self.levels)):
-            missing = [stage for stage in self.stages(max(self.flows)) if stage not in given and (name, stage) != ("levels", "structure")]
+            missing = [stage for stage in stages if stage not in given and (name, stage) != ("levels", "structure")]
             if missing:
                 raise RangeError(f"{where}: {name} must have one for {missing[0]!r}; got those for {list(given)}.")
         if not all(-1 < level < 1 for level in self.levels.values()):
