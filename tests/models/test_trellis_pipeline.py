@@ -390,3 +390,20 @@ def test_bad_input(pipeline: TrellisPipeline) -> None:
     )
     with pytest.raises(RangeError, match="gaussian_decoder must take the 8"):
         TrellisPipeline(*parts, coarse, normalization=UNIT)  # pyright: ignore[reportArgumentType]
+
+
+def test_tokens_come_to_the_device_of_the_flow(pipeline: TrellisPipeline) -> None:
+    """As a picture's do, where the image encoder is elsewhere."""
+    moved: list[Any] = []
+
+    class Elsewhere(Tensor):
+        def to(self, *target: Any, **_: Any) -> Tensor:
+            moved.append(target)
+            return tokens()[0]
+
+    away = [tokens()[0].as_subclass(Elsewhere)]
+    grid = pipeline.sample_structure(away, generator=chances(1))
+    assert torch.equal(grid.coords, pipeline.sample_structure(tokens(), generator=chances(1)).coords)
+    latent = pipeline.sample_latent(grid, away, generator=chances(2))
+    assert_same(latent.feats, pipeline.sample_latent(grid, tokens(), generator=chances(2)).feats, "latent", 1e-5)
+    assert moved == [(torch.device("cpu"),)] * 2

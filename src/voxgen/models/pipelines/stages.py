@@ -24,7 +24,7 @@ from voxgen.models.sc_vae import LatentNormalization
 from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE, occupied_cells
 from voxgen.ops.resample import Structure
 
-__all__ = ["Generators", "StageCallback", "repeated", "sample_latent", "sample_structure", "unconditional", "warn_if_empty"]
+__all__ = ["Generators", "StageCallback", "on_device", "repeated", "sample_latent", "sample_structure", "unconditional", "warn_if_empty"]
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 """Of noise: torch's own, one for the whole batch, or one a sample, which then has the same noise alone and in any batch."""
@@ -57,7 +57,7 @@ def sample_structure(
         flow: makes latents.
         decoder: latent → logits of occupancy; of a `StructureVAE` its `decode`, which knows the latents' scale.
         sampler: walks from noise to latent.
-        condition: tokens of b objects.
+        condition: tokens of b objects, on any device.
         side: cells along a side of the result, which divides that of the decoded occupancy.
         noise: the start; None draws it.
         normalization: of what the flow makes; None leaves it as it is.
@@ -74,9 +74,10 @@ def sample_structure(
     factor, rest = divmod(cells, side)
     if rest or not factor:
         raise RangeError(f"{where}: side must divide the {cells} cells of the decoded occupancy; got {side}.")
-    start, samples = noise, len(condition)
+    start, samples, device = noise, len(condition), flow.input_layer.weight.device
+    condition = on_device(condition, device)
     if start is None:
-        like = torch.empty(samples, flow.in_channels, *[flow.resolution] * 3, device=flow.input_layer.weight.device)
+        like = torch.empty(samples, flow.in_channels, *[flow.resolution] * 3, device=device)
         start = noise_like(like, generator)
     elif len(start) != samples:
         raise ShapeError(f"{where}: noise must have one latent for each of the condition's {samples} objects; got {len(start)}.")
@@ -111,7 +112,7 @@ def sample_latent(
         flow: makes normalised latents.
         sampler: walks from noise to latent.
         grid: the cells, of b samples.
-        condition: tokens of b objects.
+        condition: tokens of b objects, on any device.
         normalization: of what the flow makes; None leaves it as it is.
         velocity: what the sampler calls in place of the flow, for further inputs.
         noise: the start, on the cells of the grid; None draws it.
@@ -127,6 +128,7 @@ def sample_latent(
         noise = noise_like(SparseTensor(grid, torch.empty(len(grid), width, device=grid.device)), generator)
     elif noise.channels != width or not noise.grid.same_cells(grid):
         raise ShapeError(f"{where}: noise must have {width} channels on the cells of {grid!r}; got {noise!r}.")
+    condition = on_device(condition, flow.input_layer.weight.device)
     latent = sampler(velocity or flow, noise, condition, unconditional(condition), progress=progress, callback=callback)
     return latent if normalization is None else normalization.denormalize(latent)
 
@@ -141,6 +143,11 @@ def repeated(where: str, condition: Context, samples: int) -> Context:
     if isinstance(condition, Tensor):
         return condition.repeat_interleave(samples, 0)
     return [tokens for tokens in condition for _ in range(samples)]
+
+
+def on_device(condition: Context, device: torch.device) -> Context:
+    """The tokens on the device of the network that reads them; image encoders may be elsewhere."""
+    return condition.to(device) if isinstance(condition, Tensor) else [tokens.to(device) for tokens in condition]
 
 
 def unconditional(condition: Context) -> Context:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import torch
-from torch import Tensor
-
 from voxgen.attention import Context
 from voxgen.core.errors import RangeError, ShapeError
 from voxgen.models.image_condition import ImageConditioner, Picture
@@ -64,11 +61,6 @@ def tokens_of_uses(
     if len(counts) > 1:
         raise ShapeError(f"{where}: all stages must have the tokens of as many objects; got {sorted(counts)}.")
     return {use: repeated(where, tokens, samples) for use, tokens in given.items()}
-
-
-def on_device(tokens: Context, device: torch.device) -> Context:
-    """The tokens on the device of the network that reads them."""
-    return tokens.to(device) if isinstance(tokens, Tensor) else [t.to(device) for t in tokens]
 
 
 def _by_name(where: str, names: Mapping[str, Use], encoder: Conditioners) -> dict[str, ImageConditioner] | None:

@@ -24,9 +24,8 @@ from voxgen.models.sc_vae import MATERIAL_LATENTS, SHAPE_LATENTS, DecodedMateria
 from voxgen.models.sc_vae.content import MaterialContent, ShapeContent
 from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE
 
-from .conditions import on_device
 from .parts import require_parts
-from .placement import device_of, placed
+from .placement import placed
 from .records import Generated
 from .release import released_samplers
 
@@ -86,7 +85,7 @@ class Trellis2Stages:
                 self.structure_flow,
                 self.structure_decoder,
                 self.samplers["structure"],
-                on_device(repeated("sample_structure", condition, samples), device_of(self.structure_flow)),
+                repeated("sample_structure", condition, samples),
                 side=self.shape_flows[min(self.shape_flows)].resolution if side is None else side,
                 noise=noise,
                 normalization=self.structure_normalization,
@@ -117,7 +116,7 @@ class Trellis2Stages:
                 flow,
                 self.samplers["shape"],
                 grid,
-                on_device(condition, device_of(flow)),
+                condition,
                 self.shape_normalization,
                 noise=noise,
                 generator=generator,
@@ -151,7 +150,7 @@ class Trellis2Stages:
                 flow,
                 self.samplers["material"],
                 shape_latent.grid,
-                on_device(condition, device_of(flow)),
+                condition,
                 self.material_normalization,
                 velocity=velocity,
                 noise=noise,
