@@ -75,7 +75,7 @@ def load_failed(path: Path, *own: str) -> dict[str, Any]:
     if not path.exists():
         raise SystemExit(f"{path} does not exist. A run that stops at a step that is not finite writes failed-step-N.pt into its folder.")
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    records = {name: _record(name, ("voxgen", "train", "__main__", *own)) for name in names}
+    records = {name: _record(name, {"voxgen", "training", "__main__", *(module.split(".")[0] for module in own)}) for name in names}
     foreign = [name for name, record in records.items() if record is None]
     if foreign:
         raise SystemExit(
@@ -130,10 +130,11 @@ class FirstNotFinite:
             handle.remove()
 
 
-def _record(name: str, modules: tuple[str, ...]) -> type | None:
-    """The class of this full name, if its package begins as one of these."""
+def _record(name: str, packages: set[str]) -> type | None:
+    """The class of this full name, if it is of one of these packages or of an example, train_NAME.py. Others are not even imported."""
     module, _, attribute = name.rpartition(".")
-    if not module.split(".")[0].startswith(modules):
+    package = module.split(".")[0]
+    if package not in packages and not package.startswith("train_"):
         return None
     found = getattr(importlib.import_module(module), attribute, None)
     return found if isinstance(found, type) else None

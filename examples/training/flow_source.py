@@ -65,7 +65,7 @@ def opened(arguments: argparse.Namespace, wanted: Sequence[Wanted], *, show: boo
 
 
 def split(count: int, held_out: int) -> tuple[range, range]:
-    """Assets to train on, and held-out ones: the last, as in the training of the autoencoders."""
+    """Assets to train on, and held-out ones: the last. The autoencoders hold out others, by name, and may have seen these."""
     last = min(held_out, count // 2)
     return range(count - last), range(count - last, count)
 

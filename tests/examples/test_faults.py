@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_repeated_exactly(tmp_path:
     assert "gradients that are not finite: 1 (condition)" in capsys.readouterr().out
 
 
-def test_steps_that_failed_hold_records_and_nothing_else(tmp_path: Path) -> None:
+def test_steps_that_failed_hold_records_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ovoxel = OVoxel.from_mesh(torus(), 16, materials=False)
     vae: Any = build("voxgen/shape-vae-small")
     vae.encode(ovoxel)  # now tables hang on its grid
@@ -126,6 +127,12 @@ def test_steps_that_failed_hold_records_and_nothing_else(tmp_path: Path) -> None
     torch.save({"parts": [Path("somewhere")]}, tmp_path / "b.pt")
     with pytest.raises(SystemExit, match=r"b\.pt holds pathlib.*, which is no record of voxgen"):
         faults.load_failed(tmp_path / "b.pt")
+    other = types.ModuleType("trainers")
+    exec("class Record:\n    pass", vars(other))
+    monkeypatch.setitem(sys.modules, "trainers", other)
+    torch.save({"parts": [other.Record()]}, tmp_path / "e.pt")
+    with pytest.raises(SystemExit, match=r"e\.pt holds trainers\.Record, which is no record of voxgen"):  # though it begins as an example
+        faults.load_failed(tmp_path / "e.pt")
     torch.save({"step": 1}, tmp_path / "c.pt")
     with pytest.raises(SystemExit, match=r"c\.pt is not a failed step"):
         faults.load_failed(tmp_path / "c.pt")
