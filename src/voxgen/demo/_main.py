@@ -14,9 +14,11 @@ from voxgen.core import TriMesh
 from voxgen.core.errors import VoxgenError, VoxgenWarning
 from voxgen.io import load_mesh, save_mesh
 from voxgen.metrics import mesh_report
+from voxgen.models.pipelines import shipped_pipeline, shipped_pipelines
 from voxgen.render import save_png
 
 from ._asset import procedural_asset
+from ._generate import SAMPLES, generate_sheet, held_out_conditions
 from ._picture import picture
 from ._representations import KINDS, Representation, gaussians, represent
 from ._round_trip import RoundTrip, round_trip
@@ -27,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the demo; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m voxgen.demo",
-        description="A mesh goes to every representation and back, and a tiny autoencoder learns it in a minute.",
+        description="A mesh goes to every representation and back, a tiny autoencoder learns it in a minute, and pictures become assets.",
     )
     parser.add_argument("mesh", nargs="?", type=Path, help="glb, gltf, obj, ply, stl or off (default: a procedural asset)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder to write to (default: out)")
@@ -37,7 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=100_000, help="points for the distances (default: 100000)")
     parser.add_argument("--train-seconds", type=float, default=60.0, help="to train the tiny VAE; 0 leaves it out (default: 60)")
     parser.add_argument("--train-resolution", type=int, default=64, help="of the voxels that it learns, a multiple of 4 (default: 64)")
+    parser.add_argument("--pictures", type=int, default=SAMPLES, help=f"to generate assets from; 0 leaves it out (default: {SAMPLES})")
     arguments = parser.parse_args(argv)
+    if arguments.pictures < 0:
+        parser.error(f"--pictures must be 0 or more; got {arguments.pictures}")
     if arguments.train_resolution < 8 or arguments.train_resolution % 4:
         parser.error(f"--train-resolution must be a multiple of 4, at least 8; got {arguments.train_resolution}")
     try:
@@ -85,9 +90,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"  {trained}")
         if trained.mesh is not None:
             save_mesh(trained.mesh, arguments.out / "tiny_vae.glb")
+    made = ""
+    if arguments.pictures and shipped_pipelines():
+        print(f"\nPicture → structure → shape → material, by the system in the box, {arguments.pictures} pictures of unseen assets:")
+        print(f"  {generate_sheet(shipped_pipeline(), held_out_conditions(arguments.pictures), arguments.out, arguments.size // 2)}")
+        made = ", generated.png, generated.glb"
     title = f"{name}: to sparse voxels and back"
     save_png(arguments.out / "demo.png", picture(mesh, results, others, splats, trained, title, arguments.size))
-    files = "demo.png, ovoxel_*.glb, ovoxel_*.vxz, sparse*.glb, gaussians_*.ply" + (", tiny_vae.glb" if trained else "")
+    files = "demo.png, ovoxel_*.glb, ovoxel_*.vxz, sparse*.glb, gaussians_*.ply" + (", tiny_vae.glb" if trained else "") + made
     print(f"wrote {files} to {arguments.out} in {time.perf_counter() - start:.0f} s")
     return 0
 

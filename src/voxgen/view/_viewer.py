@@ -16,6 +16,7 @@ from torch import Tensor
 from voxgen.core import TriMesh, VoxelGrid
 from voxgen.core.checks import require_int
 from voxgen.core.errors import MissingDependency, RangeError, VoxgenError
+from voxgen.core.material import srgb_to_linear
 from voxgen.io import save_mesh
 
 from ._files import Viewable
@@ -195,7 +196,7 @@ class Viewer:
     def _look(self) -> None:
         """The camera of browsers that connect: a little from above, far enough for all objects."""
         far = 0.6 * self._width + 0.5
-        self._server.initial_camera.position = (0.35 * far, 0.35 * far, far) if self._up == "y" else (0.35 * far, -far, 0.35 * far)
+        self._server.initial_camera.position = (0.1 * far, 0.3 * far, far) if self._up == "y" else (0.1 * far, -far, 0.3 * far)
         self._server.initial_camera.look_at = (0.0, 0.0, 0.0)
 
 
@@ -233,9 +234,10 @@ def _cells(draw: Any, path: str, grid: VoxelGrid, colors: Tensor, position: tupl
     corners = (np.indices((2, 2, 2)).reshape(3, 8).T - 0.5).astype(np.float32) * side * 0.92
     sides = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
     faces = np.concatenate((sides[:, [0, 1, 2]], sides[:, [0, 2, 3]]))
+    linear = (srgb_to_linear(colors.float() / 255) * 255).round().to(torch.uint8).numpy()  # as the browser takes those of instances
     straight = np.tile(np.array([[1.0, 0.0, 0.0, 0.0]], np.float32), (len(centers), 1))
     return draw.add_batched_meshes_simple(
-        path, corners, faces, straight, centers, batched_colors=colors.numpy(), flat_shading=True, side="double", position=position
+        path, corners, faces, straight, centers, batched_colors=linear, flat_shading=True, side="double", position=position
     )
 
 
