@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, TypeVar, cast, get_args
+from typing import ClassVar, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -17,26 +16,17 @@ from torch import Tensor, nn
 from voxgen.attention import Context
 from voxgen.core import SparseTensor, VoxelGrid
 from voxgen.core.checks import describe, require_choice
-from voxgen.core.errors import DtypeError, FileFormatError, RangeError, ShapeError
+from voxgen.core.errors import DtypeError, RangeError, ShapeError
 from voxgen.core.frame import UpAxis
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler, Sampler
 from voxgen.flow.samplers import Callback
-from voxgen.models._pretrained import require_saveable
-from voxgen.models.image_condition import ImageConditioner, Picture, System
+from voxgen.models.image_condition import Picture, System
 from voxgen.models.image_condition.background import RemoveBackground
 from voxgen.models.latent_flow import LatentFlow, PatchedLatentFlow
 from voxgen.models.sc_vae import LatentNormalization
 from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE
 
 from .conditions import Conditioners, stage_conditions
-from .folder import (
-    normalization_from_json,
-    normalization_to_json,
-    read_pipeline_folder,
-    sampler_from_json,
-    sampler_to_json,
-    write_pipeline_folder,
-)
 from .stages import Generators, StageCallback, repeated, sample_latent, sample_structure, warn_if_empty
 
 __all__ = ["STAGES", "TwoStagePipeline", "trellis_samplers"]
@@ -148,22 +138,9 @@ class TwoStagePipeline(ABC):
         Raises:
             DtypeError: an image encoder or a sampler that is not voxgen's own.   Others as `write_pipeline_folder`.
         """
-        where = f"{type(self).__name__}.save_folder"
-        parts: dict[str, nn.Module] = {name: part for name in self.networks if (part := getattr(self, name)) is not None}
-        encoder = self.image_encoder if image_encoder else None
-        encoders = {"image_encoder": encoder} if encoder is not None else {}
-        if isinstance(encoder, Mapping):
-            encoders = {f"image_encoder.{stage}": own for stage, own in encoder.items()}
-        for name, own in encoders.items():
-            require_saveable(f"{where} ({name})", cast(nn.Module, own), dtype)
-            parts[name] = cast(nn.Module, own)
-        settings = {
-            "normalization": normalization_to_json(self.normalization),
-            "structure_normalization": normalization_to_json(self.structure_normalization),
-            "samplers": {stage: sampler_to_json(sampler) for stage, sampler in self.samplers.items()},
-            "options": {name: getattr(self, name) for name in self._options()},
-        }
-        write_pipeline_folder(path, self.kind, parts, settings, dtype=dtype, overwrite=overwrite)
+        from .two_stages_folder import write_pipeline
+
+        write_pipeline(self, path, dtype=dtype, image_encoder=image_encoder, overwrite=overwrite)
 
     @classmethod
     def from_folder(
@@ -187,36 +164,9 @@ class TwoStagePipeline(ABC):
             FileNotFoundError: no such folder, or a file is missing.   FileFormatError: another pipeline, or a damaged file.
             CheckpointError: weights that do not fit their configuration.
         """
-        where = f"{cls.__name__}.from_folder"
-        read = read_pipeline_folder(path, cls.kind, device=device, torso_dtype=dtype, verify=verify)
-        settings, parts = read.settings, read.networks
-        prefix = "image_encoder."
-        by_stage = {name.removeprefix(prefix): cast(ImageConditioner, part) for name, part in parts.items() if name.startswith(prefix)}
-        own = by_stage or cast(Any, parts.get("image_encoder"))
-        try:
-            normalization = normalization_from_json(settings["normalization"])
-            if normalization is None:
-                raise FileFormatError(f"{where}: {path} must have the normalisation of its latents; it has none.")
-            options = dict(settings["options"])
-            unknown = sorted(set(options) - set(cls._options()))
-            if unknown:
-                raise FileFormatError(f"{where}: {path} has options that this pipeline does not: {', '.join(unknown)}.")
-            return cls(
-                **{name: parts.get(name) for name in cls.networks},
-                normalization=normalization,
-                structure_normalization=normalization_from_json(settings["structure_normalization"]),
-                samplers={stage: sampler_from_json(sampler) for stage, sampler in settings["samplers"].items()},
-                image_encoder=own if image_encoder is None else image_encoder,
-                **options,
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise FileFormatError(f"{where}: the settings in {path} make no {cls.__name__}: {error!r}.") from error
+        from .two_stages_folder import read_pipeline
 
-    @classmethod
-    def _options(cls) -> list[str]:
-        """Fields of plain values."""
-        known = {*cls.networks, "normalization", "structure_normalization", "samplers", "image_encoder"}
-        return [f.name for f in dataclasses.fields(cls) if f.name not in known]
+        return read_pipeline(cls, path, device=device, dtype=dtype, image_encoder=image_encoder, verify=verify)
 
     def sample_structure(
         self,

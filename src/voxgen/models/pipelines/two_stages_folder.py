@@ -1,0 +1,96 @@
+"""Pipelines of two stages from and to folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+from torch import nn
+
+from voxgen.core.errors import FileFormatError
+from voxgen.models._pretrained import require_saveable
+from voxgen.models.image_condition import ImageConditioner
+
+from .folder import (
+    normalization_from_json,
+    normalization_to_json,
+    read_pipeline_folder,
+    sampler_from_json,
+    sampler_to_json,
+    write_pipeline_folder,
+)
+
+if TYPE_CHECKING:
+    from .conditions import Conditioners
+    from .two_stages import TwoStagePipeline
+
+__all__ = ["read_pipeline", "write_pipeline"]
+
+P = TypeVar("P", bound="TwoStagePipeline")
+
+
+def write_pipeline(
+    pipeline: TwoStagePipeline, path: str | os.PathLike[str], *, dtype: torch.dtype | None, image_encoder: bool, overwrite: bool
+) -> None:
+    """See `TwoStagePipeline.save_folder`."""
+    where = f"{type(pipeline).__name__}.save_folder"
+    parts: dict[str, nn.Module] = {name: part for name in pipeline.networks if (part := getattr(pipeline, name)) is not None}
+    encoder = pipeline.image_encoder if image_encoder else None
+    encoders = {"image_encoder": encoder} if encoder is not None else {}
+    if isinstance(encoder, Mapping):
+        encoders = {f"image_encoder.{stage}": own for stage, own in encoder.items()}
+    for name, own in encoders.items():
+        require_saveable(f"{where} ({name})", cast(nn.Module, own), dtype)
+        parts[name] = cast(nn.Module, own)
+    settings = {
+        "normalization": normalization_to_json(pipeline.normalization),
+        "structure_normalization": normalization_to_json(pipeline.structure_normalization),
+        "samplers": {stage: sampler_to_json(sampler) for stage, sampler in pipeline.samplers.items()},
+        "options": {name: getattr(pipeline, name) for name in options_of(type(pipeline))},
+    }
+    write_pipeline_folder(path, pipeline.kind, parts, settings, dtype=dtype, overwrite=overwrite)
+
+
+def read_pipeline(
+    cls: type[P],
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    image_encoder: Conditioners,
+    verify: bool,
+) -> P:
+    """See `TwoStagePipeline.from_folder`."""
+    where = f"{cls.__name__}.from_folder"
+    read = read_pipeline_folder(path, cls.kind, device=device, torso_dtype=dtype, verify=verify)
+    settings, parts = read.settings, read.networks
+    prefix = "image_encoder."
+    by_stage = {name.removeprefix(prefix): cast(ImageConditioner, part) for name, part in parts.items() if name.startswith(prefix)}
+    own = by_stage or cast(Any, parts.get("image_encoder"))
+    try:
+        normalization = normalization_from_json(settings["normalization"])
+        if normalization is None:
+            raise FileFormatError(f"{where}: {path} must have the normalisation of its latents; it has none.")
+        options = dict(settings["options"])
+        unknown = sorted(set(options) - set(options_of(cls)))
+        if unknown:
+            raise FileFormatError(f"{where}: {path} has options that this pipeline does not: {', '.join(unknown)}.")
+        return cls(
+            **{name: parts.get(name) for name in cls.networks},
+            normalization=normalization,
+            structure_normalization=normalization_from_json(settings["structure_normalization"]),
+            samplers={stage: sampler_from_json(sampler) for stage, sampler in settings["samplers"].items()},
+            image_encoder=own if image_encoder is None else image_encoder,
+            **options,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FileFormatError(f"{where}: the settings in {path} make no {cls.__name__}: {error!r}.") from error
+
+
+def options_of(cls: type[TwoStagePipeline]) -> list[str]:
+    """Fields of plain values."""
+    known = {*cls.networks, "normalization", "structure_normalization", "samplers", "image_encoder"}
+    return [f.name for f in dataclasses.fields(cls) if f.name not in known]
