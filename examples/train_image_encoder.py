@@ -102,7 +102,7 @@ def target(ovoxel: OVoxel) -> Tensor:
 class EncoderTask(Task):
     """The encoder, with its queries."""
 
-    FIXED: ClassVar[tuple[str, ...]] = ("held_out", "image_size", "views", "assets", "set_channels")
+    FIXED: ClassVar[tuple[str, ...]] = ("held_out", "image_size", "views", "assets", "channels")
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
@@ -112,7 +112,7 @@ class EncoderTask(Task):
         add("--held-out", type=int, default=24, help="assets to measure on, which are not trained on")
         add("--image-size", type=int, default=128, help="pixels along a side")
         add("--views", type=int, default=8, help="pictures of each procedural asset")
-        add("--set-channels", type=int, default=0, help="width of a token; 0: that of voxgen/image-encoder-small")
+        add("--channels", type=int, default=0, help="width of a token; 0: that of voxgen/image-encoder-small")
         parser.set_defaults(ema=0.995, checkpoint_every=200, picture_every=1000)
 
     def settle(self, arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -137,8 +137,8 @@ class EncoderTask(Task):
 
     def build(self, arguments: argparse.Namespace, prepared: Prepared[Any]) -> nn.Module:
         fields: dict[str, Any] = dict(TINY_ENCODER) if arguments.smallest else {}
-        if arguments.set_channels:
-            fields["channels"] = arguments.set_channels
+        if arguments.channels:
+            fields["channels"] = arguments.channels
         encoder = build("voxgen/image-encoder-small", image_size=arguments.image_size, **fields)
         return Training(cast(SmallImageEncoder, encoder), width=32 if arguments.smallest else 128)
 
