@@ -34,7 +34,7 @@ from voxgen.models.checkpoints import load_direct3d_s2
 from voxgen.models.direct3d_s2 import SparseCondition, sparse_condition
 from voxgen.models.image_condition import prepare_image
 from voxgen.models.pipelines import Direct3DS2Pipeline
-from voxgen.models.pipelines.direct3d_s2 import block_order, direct3d_s2_samplers, release_frame
+from voxgen.models.pipelines.direct3d_s2 import GeneratedSDF, block_order, direct3d_s2_samplers, release_frame
 from voxgen.models.pipelines.direct3d_s2.release import as_released, scheduled_sampler
 from voxgen.ops.lookup import lookup_cells
 from voxgen.testing.compare import assert_same
@@ -307,6 +307,19 @@ def test_empty_structures_give_empty_meshes(compat: Any) -> None:
     assert made.mesh.num_faces == 0
     assert len(made.sdf) == 0
     assert made.sdf.resolution == (64, 64, 64)
+
+
+@pytest.mark.parametrize("compat", [None, COMPAT])
+def test_a_batch_of_no_samples_has_an_empty_mesh(compat: Any) -> None:
+    pipeline = tiny(compat=compat)
+    grid = VoxelGrid.build(torch.zeros(0, 4, dtype=torch.int32), resolution=4, batch_size=0)[0]
+    latent = SparseTensor(grid, torch.zeros(0, pipeline.vaes[32].decoder.config.latent_channels))
+    surface = pipeline.decode(latent, 32)
+    assert surface.meshes == ()
+    made = GeneratedSDF(grid, {32: latent}, {32: surface}, 32)
+    for mesh in (surface.mesh, made.mesh):
+        assert (mesh.num_vertices, mesh.num_faces) == (0, 0)
+        assert mesh.up == surface.sdf.frame.up
 
 
 @QUIET

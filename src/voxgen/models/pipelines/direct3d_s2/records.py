@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from voxgen.core import SparseTensor, TriMesh, VoxelGrid
 from voxgen.representations import SparseSDF
 
@@ -25,7 +27,10 @@ class DecodedSurface:
 
     @property
     def mesh(self) -> TriMesh:
-        """All samples in one mesh, a part for each."""
+        """All samples in one mesh, a part for each; of no samples an empty mesh."""
+        if not self.meshes:
+            nothing = torch.zeros(0, 3, device=self.sdf.grid.device)
+            return TriMesh(nothing, nothing.int(), up=self.sdf.frame.up)
         return self.meshes[0] if len(self.meshes) == 1 else TriMesh.concatenate(self.meshes)
 
 
@@ -57,5 +62,5 @@ class GeneratedSDF:
 
     @property
     def mesh(self) -> TriMesh:
-        """Of the last stage, all samples in one mesh, a part for each."""
+        """Of the last stage, all samples in one mesh, a part for each; of no samples an empty mesh."""
         return self.decoded[self.resolution].mesh
