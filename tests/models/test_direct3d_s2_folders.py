@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,8 @@ def test_a_folder_of_our_own(tmp_path: Path) -> None:
     assert Direct3DS2Pipeline.from_folder(tmp_path / "own", compat="direct3d_s2").compat == "direct3d_s2"
     with pytest.raises(FileExistsError):
         pipeline.save_folder(tmp_path / "own", overwrite=False)
+    with pytest.raises(TypeError, match="low_memroy"):
+        Direct3DS2Pipeline.from_folder(tmp_path / "own", low_memroy=True)  # pyright: ignore[reportCallIssue]
     os.remove(tmp_path / "own" / "structure_vae.safetensors")
     with pytest.raises(FileNotFoundError, match="structure_vae"):
         Direct3DS2Pipeline.from_folder(tmp_path / "own")
@@ -223,3 +226,12 @@ def test_low_memory_needs_a_device_and_changes_nothing(tmp_path: Path) -> None:
         assert len(made.latents[32]) == len(made.structure)
     with pytest.raises(RangeError, match="low_memory needs a device"):
         Direct3DS2Pipeline.from_folder(tmp_path, low_memory=True)
+
+
+def test_options_are_spelt_out() -> None:
+    """By name in the signatures, not as keyword arguments of any name: editors and docs show them."""
+    for method, names in (
+        (Direct3DS2Pipeline.from_folder, ["path", "device", "dtype", "image_encoder", "compat", "fine", "low_memory", "verify"]),
+        (Direct3DS2Pipeline.save_folder, ["self", "path", "dtype", "image_encoder", "overwrite"]),
+    ):
+        assert list(inspect.signature(method).parameters) == names

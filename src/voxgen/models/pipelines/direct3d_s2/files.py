@@ -38,33 +38,18 @@ _PLAIN = ("image_system", "threshold", "compat")
 
 
 def read_pipeline(
-    path: str | os.PathLike[str],
+    folder: Path,
     *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-    image_encoder: Conditioners = None,
-    compat: Compat | None = None,
-    fine: bool = True,
-    low_memory: bool = False,
-    verify: bool = True,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    image_encoder: Conditioners,
+    compat: Compat | None,
+    fine: bool,
+    low_memory: bool,
+    verify: bool,
 ) -> Direct3DS2Pipeline:
-    """A pipeline from a folder, its networks in evaluation mode.
-
-    Args:
-        path: the folder: written by `write_pipeline`, or a copy of a published one, such as direct3d-s2-v-1-1; see `read_release`.
-        device: where the networks are; with low_memory where they go while they are used. None is the CPU.
-        dtype: of matrices and convolutions, in place of what the files say: torch.float32 on a CPU.
-        image_encoder: in place of the folder's. The published ones have none: pass `DINOv2Encoder(folder)`, or use tokens.
-        compat: see `Direct3DS2Pipeline`; None takes the folder's, and for published ones None.
-        fine: read the fine stage of a published folder too.
-        low_memory: keep the networks on the CPU, and move each to `device` while it is used.
-        verify: compare checksums, for folders of voxgen's.
-    Raises:
-        FileNotFoundError: no such folder or file.   FileFormatError: a folder of something else, or a damaged file.   CheckpointError:
-        weights that do not fit.   RangeError: low_memory without a device.   MissingDependency: PyYAML, for published folders.
-    """
+    """See `Direct3DS2Pipeline.from_folder`."""
     where = "Direct3DS2Pipeline.from_folder"
-    folder = Path(os.fspath(path))
     if low_memory and device is None:
         raise RangeError(f"{where}: low_memory needs a device, to which networks are moved while they are used.")
     if not folder.is_dir():
@@ -80,22 +65,9 @@ def read_pipeline(
 
 
 def write_pipeline(
-    pipeline: Direct3DS2Pipeline,
-    path: str | os.PathLike[str],
-    *,
-    dtype: torch.dtype | None = None,
-    image_encoder: bool = True,
-    overwrite: bool = True,
+    pipeline: Direct3DS2Pipeline, path: str | os.PathLike[str], *, dtype: torch.dtype | None, image_encoder: bool, overwrite: bool
 ) -> None:
-    """Write pipeline.json and a .safetensors file for each network; all or none appear.
-
-    Args:
-        path: the folder; made where it does not exist.
-        dtype: in which weights are stored, such as torch.float16; see `save_pretrained`.
-        image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2).
-        overwrite: False raises where a file exists.
-    Raises: as `write_pipeline_folder`.
-    """
+    """See `Direct3DS2Pipeline.save_folder`."""
     networks: dict[str, nn.Module] = {name: part for name in _ONE if (part := getattr(pipeline, name)) is not None}
     for name in _BY_RESOLUTION:
         networks.update({f"{name}.{resolution}": part for resolution, part in getattr(pipeline, name).items()})

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ import torch
 from voxgen.core import SparseTensor
 from voxgen.models.image_condition import Picture
 from voxgen.models.image_condition.background import RemoveBackground
+from voxgen.models.pipelines.conditions import Conditioners
 from voxgen.models.pipelines.stages import Generators, StageCallback, warn_if_empty
 
 from .conditions import AnyCondition, conditions_by_stage, repeated_condition
 from .records import DecodedSurface, GeneratedSDF
-from .stages import Direct3DS2Stages
+from .stages import Compat, Direct3DS2Stages
 
 __all__ = ["Direct3DS2Pipeline"]
 
@@ -67,18 +69,60 @@ class Direct3DS2Pipeline(Direct3DS2Stages):
 
     @staticmethod
     def from_folder(
-        path: str | os.PathLike[str], *, device: torch.device | str | None = None, dtype: torch.dtype | None = None, **options: Any
+        path: str | os.PathLike[str],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        image_encoder: Conditioners = None,
+        compat: Compat | None = None,
+        fine: bool = True,
+        low_memory: bool = False,
+        verify: bool = True,
     ) -> Direct3DS2Pipeline:
-        """A folder that `save_folder` wrote, or a copy of a published one; options and errors as `read_pipeline`."""
+        """A pipeline from a folder, its networks in evaluation mode.
+
+        Args:
+            path: the folder: written by `save_folder`, or a copy of a published one, such as direct3d-s2-v-1-1 (config.yaml and the .ckpt
+                files beside it).
+            device: where the networks are; with low_memory where they go while they are used. None is the CPU.
+            dtype: of matrices and convolutions, in place of what the files say: torch.float32 on a CPU.
+            image_encoder: in place of the folder's. The published ones have none: pass `DINOv2Encoder(folder)`, or use tokens.
+            compat: see `Direct3DS2Pipeline`; None takes the folder's, and for published ones None.
+            fine: for published folders: read the fine stage too.
+            low_memory: keep the networks on the CPU, and move each to `device` while it is used.
+            verify: for folders of voxgen's: compare the checksum of each file.
+        Raises:
+            FileNotFoundError: no such folder or file.   FileFormatError: a folder of something else, or a damaged file.   CheckpointError:
+            weights that do not fit.   RangeError: low_memory without a device.   MissingDependency: PyYAML, for published folders.
+        """
         from .files import read_pipeline
 
-        return read_pipeline(path, device=device, dtype=dtype, **options)
+        return read_pipeline(
+            Path(os.fspath(path)),
+            device=device,
+            dtype=dtype,
+            image_encoder=image_encoder,
+            compat=compat,
+            fine=fine,
+            low_memory=low_memory,
+            verify=verify,
+        )
 
-    def save_folder(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write pipeline.json and a file for each network; options and errors as `write_pipeline`."""
+    def save_folder(
+        self, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, image_encoder: bool = True, overwrite: bool = True
+    ) -> None:
+        """Write pipeline.json and a .safetensors file for each network; all or none appear.
+
+        Args:
+            path: the folder; made where it does not exist.
+            dtype: in which weights are stored, such as torch.float16; see `save_pretrained`.
+            image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2).
+            overwrite: False raises where a file exists.
+        Raises: as `voxgen.models.pipelines.folder.write_pipeline_folder`.
+        """
         from .files import write_pipeline
 
-        write_pipeline(self, path, **options)
+        write_pipeline(self, path, dtype=dtype, image_encoder=image_encoder, overwrite=overwrite)
 
     def generate(
         self,
