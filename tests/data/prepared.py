@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from voxgen.core import SparseTensor, TriMesh, VoxelGrid
-from voxgen.core.errors import MeshWarning
+from voxgen.core.errors import MeshWarning, MissingDependency
 from voxgen.data import AssetInput, AssetRejected
 from voxgen.io import save_mesh
 
@@ -78,6 +78,19 @@ class DoubledStage:
 
     def run(self, asset: AssetInput, done: Mapping[str, Any]) -> dict[str, Any]:
         return {"doubled": done["corners"].with_feats(2 * done["corners"].feats)}
+
+
+@dataclass(frozen=True)
+class FailingStage(CornersStage):
+    """Raises what is no fault of its asset, from the fourth asset on; its field is that of a `CornersStage`."""
+
+    error: type[Exception] = MissingDependency
+    arguments: tuple[Any, ...] = ("the package hamster is needed",)
+
+    def run(self, asset: AssetInput, done: Mapping[str, Any]) -> dict[str, Any]:
+        if asset.name > "asset3":
+            raise self.error(*self.arguments)
+        return super().run(asset, done)
 
 
 @dataclass(frozen=True)

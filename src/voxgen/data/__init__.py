@@ -19,6 +19,7 @@ from ._stages import OVoxelStage as OVoxelStage
 from ._stages import PointsStage as PointsStage
 from ._stages import SDFStage as SDFStage
 from ._stages import Stage as Stage
+from ._stages import StageFailed as StageFailed
 from .conditions import ConditionImages as ConditionImages
 from .conditions import condition_images as condition_images
 from .procedural import CATEGORIES as CATEGORIES
@@ -47,6 +48,7 @@ __all__ = [
     "SDFStage",
     "ShardDataset",
     "Stage",
+    "StageFailed",
     "collate",
     "condition_images",
     "find_sources",

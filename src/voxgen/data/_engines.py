@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from voxgen.core.checks import require_choice
@@ -13,7 +13,8 @@ from ._stages import Stage
 from ._work import Job, Outcome, work
 
 Engine: TypeAlias = Literal["processes", "ray", "here"]
-Run: TypeAlias = Callable[[Sequence[Stage], Iterator[Job]], Iterator[Outcome]]
+Run: TypeAlias = Callable[[Sequence[Stage], Iterator[Job]], Generator[Outcome, None, None]]
+"""Closed before its end, it stops the workers."""
 
 
 def choose_engine(where: str, engine: str, workers: int | None, timeout: float | None) -> Run:
@@ -40,7 +41,7 @@ def choose_engine(where: str, engine: str, workers: int | None, timeout: float |
     return pool_engine(workers, timeout)
 
 
-def _here(stages: Sequence[Stage], jobs: Iterator[Job]) -> Iterator[Outcome]:
+def _here(stages: Sequence[Stage], jobs: Iterator[Job]) -> Generator[Outcome, None, None]:
     return (work(stages, job) for job in jobs)
 
 

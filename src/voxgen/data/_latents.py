@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from voxgen.core import SparseTensor, TriMesh
 from voxgen.core.checks import describe, require_choice, require_int
-from voxgen.core.errors import DtypeError, RangeError
+from voxgen.core.errors import DtypeError, RangeError, VoxgenError
 from voxgen.layers import DiagonalGaussian
 from voxgen.models import SCVAE, SparseFlexVAE, SparseSDFVAE, StructureVAE, load_pretrained
 from voxgen.models.sc_vae import MaterialContent
@@ -23,7 +23,7 @@ from voxgen.models.structure import DensePosterior
 from ._batches import occupancy
 from ._digest import tensors_digest
 from ._sources import AssetInput
-from ._stages import AssetRejected, require_cells
+from ._stages import AssetRejected, StageFailed, require_cells
 
 Posterior: TypeAlias = DiagonalGaussian | DensePosterior
 
@@ -163,9 +163,12 @@ class LatentStage:
     def _loaded(self) -> nn.Module:
         """The network, read from its file in a process that does not have it yet."""
         if self._module is None:
-            module = load_pretrained(self._path or "")
+            try:
+                module = load_pretrained(self._path or "")
+            except (VoxgenError, OSError) as error:
+                raise StageFailed(f"LatentStage: {self._path} cannot be read any more: {error}") from error
             if _digest(module) != self._digest:
-                raise RangeError(f"LatentStage: {self._path} is not the file that the preparation began with.")
+                raise StageFailed(f"LatentStage: {self._path} is not the file that the preparation began with.")
             self._module = self._placed(module)
         return self._module
 

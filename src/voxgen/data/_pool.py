@@ -8,7 +8,7 @@ import pickle
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import cast
@@ -16,7 +16,7 @@ from typing import cast
 from voxgen.core.errors import VoxgenError
 
 from ._engines import Run, to_bytes
-from ._stages import Stage
+from ._stages import Stage, StageFailed
 from ._work import Job, Outcome, Rejection, reject_all, work
 
 READY = b"ready"
@@ -28,7 +28,7 @@ def pool_engine(workers: int | None, timeout: float | None) -> Run:
     """Jobs on `workers` processes (None: the cores that this process may use)."""
     count = workers if workers is not None else _cores()
 
-    def run(stages: Sequence[Stage], jobs: Iterator[Job]) -> Iterator[Outcome]:
+    def run(stages: Sequence[Stage], jobs: Iterator[Job]) -> Generator[Outcome, None, None]:
         shared = to_bytes("prepare", "stages", tuple(stages))
         pool: list[_Worker] = []
         try:
@@ -47,10 +47,13 @@ def _drive(
     while waiting is not None or any(worker.job is not None for worker in pool):
         if waiting is not None and all(worker.job is not None for worker in pool) and len(pool) < count:
             pool.append(_Worker(shared, timeout))
-        for worker in pool:
+        for worker in list(pool):
             if waiting is not None and worker.job is None:
-                worker.start(waiting)
-                waiting = next(jobs, None)
+                if worker.start(waiting):
+                    waiting = next(jobs, None)
+                else:  # it ended while it had nothing to do; another takes the job
+                    worker.end()
+                    pool.remove(worker)
         if waiting is not None and len(pool) < count:
             continue
         wait([worker.connection for worker in pool if worker.job is not None], POLL)
@@ -79,12 +82,26 @@ class _Worker:
         self.dead = False
         self.since = 0.0
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job) -> bool:
+        """Give it a job. False: its process has ended, which is no fault of the job.
+
+        Raises:
+            VoxgenError: the process ended before it began.
+        """
+        data = to_bytes("prepare", "a source", job)
+        try:
+            if not self.ready:
+                self.connection.send_bytes(self.shared)
+            elif not self.process.is_alive():
+                return False
+            self.connection.send_bytes(data)
+        except (BrokenPipeError, ConnectionResetError):
+            if not self.ready:
+                raise self._never_began() from None
+            return False
         self.job = job
-        if not self.ready:
-            self.connection.send_bytes(self.shared)
-        self.connection.send_bytes(to_bytes("prepare", "a source", job))
         self.since = time.monotonic()
+        return True
 
     def outcome(self, stages: Sequence[Stage]) -> Outcome | None:
         """What became of the job, if that is known."""
@@ -113,16 +130,20 @@ class _Worker:
         self.since = time.monotonic()
 
     def _ended(self, stages: Sequence[Stage]) -> Outcome:
+        if not self.ready or self.job is None:
+            raise self._never_began()
         self.process.join(5)
         code = self.process.exitcode
-        if not self.ready or self.job is None:
-            raise VoxgenError(
-                f"prepare: a worker process ended before it began (exit code {code}). A script that calls prepare must do so under "
-                f"if __name__ == '__main__', because worker processes import it; engine='here' needs no worker processes."
-            )
         self.dead = True
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         return reject_all(stages, self.job, Rejection("crash", f"{self.job.source.name}: its process {how}. Out of memory?"))
+
+    def _never_began(self) -> VoxgenError:
+        self.process.join(5)
+        return VoxgenError(
+            f"prepare: a worker process ended before it began (exit code {self.process.exitcode}). A script that calls prepare must do so "
+            f"under if __name__ == '__main__', because worker processes import it; engine='here' needs no worker processes."
+        )
 
     def end(self) -> None:
         self.connection.close()
@@ -143,10 +164,19 @@ def _serve(connection: Connection) -> None:
         if stages is None:
             return
         while True:
-            outcome = work(stages, pickle.loads(connection.recv_bytes()))
+            outcome = _worked(stages, connection.recv_bytes())
             connection.send_bytes(pickle.dumps(outcome, protocol=5))
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the other end is gone
         return
+
+
+def _worked(stages: Sequence[Stage], data: bytes) -> Outcome:
+    try:
+        job: Job = pickle.loads(data)
+    except Exception as error:  # told to the process that started this one, which raises
+        told = "".join(traceback.format_exception_only(error)).strip()
+        return Outcome(-1, {}, failure=StageFailed(f"prepare: a worker process could not read a source: {told}"))
+    return work(stages, job)
 
 
 def _first_message(connection: Connection) -> Sequence[Stage] | None:

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -45,7 +45,8 @@ def prepare(
     """Run stages on assets and keep the results in shards, which `ShardDataset` reads.
 
     Each asset is loaded, turned +Y up and fitted to the unit cube; then the stages run in their order. An asset that a stage cannot
-    use is rejected: it gets no further records, its reason stands in the manifest, and the run goes on.
+    use is rejected: it gets no further records, its reason stands in the manifest, and the run goes on. Errors that are no fault of
+    the asset (a package or the weights of a stage are missing, no memory on the accelerator, a full disk) end the run instead.
 
     A run that was stopped, even by a kill or a power cut, goes on when it is started again: it does what is missing, and its files are
     equal to the byte to those of a run that was not stopped. In a finished folder the same call does nothing; with more stages it adds
@@ -67,7 +68,8 @@ def prepare(
     Raises:
         RangeError, DtypeError: sources, stages or settings that make no sense, or differ from those that the folder was begun with.
         FileNotFoundError: a source does not exist.   FileFormatError: damaged files in the folder.   OSError: cannot write; what was
-        finished is kept.   VoxgenError: worker processes cannot start.   MissingDependency: Ray is not installed.
+        finished is kept.   VoxgenError: worker processes cannot start.   MissingDependency: Ray, or a package that a stage needs, is
+        not installed.   StageFailed, CapacityError, DeviceError, BackendUnavailable, CheckpointError: a stage cannot work, see `Stage.run`.
     Batch: records are of single assets.   Numerics: worker processes and Ray actors have one thread each; "here" has the threads of this
     process, so that sums inside networks may end in other bits.
     Example:
@@ -90,9 +92,12 @@ def prepare(
         state = Progress(root, plan, fields, retry=retry)
         count = state.finish_shards()
         jobs = list(state.unfinished())
-        with tqdm(total=len(jobs), desc="prepare", unit="asset", disable=not progress) as bar:
-            for outcome in run(stages, _jobs(where, stages, state, ordered, jobs)):
+        outcomes = run(stages, _jobs(where, stages, state, ordered, jobs))
+        with closing(outcomes), tqdm(total=len(jobs), desc="prepare", unit="asset", disable=not progress) as bar:
+            for outcome in outcomes:
                 count += state.add(outcome)
+                if outcome.failure is not None:
+                    raise outcome.failure
                 bar.update()
                 bar.set_postfix(rejected=state.rejected, shards=count, refresh=False)
     return summarize(root, plan, len(jobs), time.monotonic() - began)
@@ -194,5 +199,6 @@ def _going_on_is_possible(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        message = f"prepare: {error.strerror} What was finished is kept in {folder}; make room and run the same again to go on."
+        reason = str(error.strerror).removeprefix("prepare: ")
+        message = f"prepare: {reason} What was finished is kept in {folder}; make room and run the same again to go on."
         raise OSError(error.errno, message) from error

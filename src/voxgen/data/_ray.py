@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from voxgen.core.errors import MissingDependency, VoxgenError
@@ -30,7 +30,7 @@ def ray_engine(where: str, workers: int | None, timeout: float | None) -> Run:
     except ImportError as error:
         raise MissingDependency(f"{where}: engine 'ray' needs Ray: pip install 'voxgen[cluster]'.") from error
 
-    def run(stages: Sequence[Stage], jobs: Iterator[Job]) -> Iterator[Outcome]:
+    def run(stages: Sequence[Stage], jobs: Iterator[Job]) -> Generator[Outcome, None, None]:
         shared = to_bytes(where, "stages", tuple(stages))
         if not ray.is_initialized():
             ray.init(log_to_driver=False)

@@ -164,12 +164,13 @@ class AssetInput:
     """An asset on its way through the stages; the mesh is loaded when a stage first asks for it.
 
     Attributes:
-        name: of the asset.   source: where it comes from.
+        name: of the asset.   source: where it comes from.   unreadable: whether the system could not read its mesh.
     """
 
     def __init__(self, source: AssetSource) -> None:
         self.source = source
         self.name = source.name
+        self.unreadable = False
 
     @cached_property
     def mesh(self) -> TriMesh:
@@ -178,7 +179,11 @@ class AssetInput:
         Raises:
             MeshError: no faces, no extent, an index out of range, vertices not finite.   FileFormatError, OSError: cannot be read.
         """
-        mesh = self.source.load()
+        try:
+            mesh = self.source.load()
+        except OSError:
+            self.unreadable = True
+            raise
         if not isinstance(mesh, TriMesh):
             raise DtypeError(f"prepare: {self.name}: a source must load a TriMesh; got {describe(mesh)}.")
         return fit_unit_cube(mesh.validate(f"prepare: {self.name}").to("cpu").with_up("y"))

@@ -27,6 +27,10 @@ class AssetRejected(VoxgenError, ValueError):
         return type(self), (self.code, str(self))
 
 
+class StageFailed(VoxgenError, RuntimeError):
+    """A stage cannot work at all, whatever the asset: its weights are gone, say. It ends the run, and no asset is rejected."""
+
+
 class Stage(Protocol):
     """A step of a preparation. Stages travel to other processes: they must be picklable.
 
@@ -52,6 +56,8 @@ class Stage(Protocol):
 
         Raises:
             AssetRejected, or another VoxgenError: this asset is left out, with the message as reason.
+            StageFailed, MissingDependency, ImportError, DeviceError, BackendUnavailable, CheckpointError, an accelerator without memory,
+            OSError (but for the asset's own file): no asset is left out; the run ends, and can go on when that is put right.
         """
         ...
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from voxgen.core.errors import CapacityError, FileFormatError, MeshError, VoxgenError, VoxgenWarning
 
+from ._failures import failure_of
 from ._fields import Packed, pack, unpack
 from ._sources import AssetInput, AssetSource
 from ._stages import AssetRejected, Stage
@@ -34,15 +35,23 @@ class Rejection:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What became of a job: for each field of its stages the record, or why there is none."""
+    """What became of a job: for each field of its stages the record, or why there is none.
+
+    Attributes:
+        failure: an error that is no fault of the asset: to be raised, after the fields that came before it are kept.
+    """
 
     asset: int
     fields: Mapping[str, Packed | Rejection]
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    failure: VoxgenError | OSError | None = None
 
 
 def work(stages: Sequence[Stage], job: Job) -> Outcome:
-    """Run the stages on one asset. The first that rejects it ends the work: the fields after it get the same reason."""
+    """Run the stages on one asset. The first that rejects it ends the work: the fields after it get the same reason.
+
+    So does the first that fails for a reason that is not the asset's; the fields after it get nothing.
+    """
     asset = AssetInput(job.source)
     done: dict[str, Any] = {name: unpack(f"{asset.name}: {name}", kind, packed) for name, (kind, packed) in job.given.items()}
     results: dict[str, Packed | Rejection] = {}
@@ -52,6 +61,8 @@ def work(stages: Sequence[Stage], job: Job) -> Outcome:
         stage = stages[number]
         if rejection is None:
             found, messages = _run(stage, asset, done)
+            if isinstance(found, Exception):
+                return Outcome(job.asset, results, told, found)
             if isinstance(found, Rejection):
                 rejection = found
             else:
@@ -67,14 +78,16 @@ def reject_all(stages: Sequence[Stage], job: Job, rejection: Rejection) -> Outco
     return Outcome(job.asset, {name: rejection for number in job.stages for name in stages[number].fields})
 
 
-def _run(stage: Stage, asset: AssetInput, done: dict[str, Any]) -> tuple[dict[str, Packed] | Rejection, tuple[str, ...]]:
+def _run(
+    stage: Stage, asset: AssetInput, done: dict[str, Any]
+) -> tuple[dict[str, Packed] | Rejection | VoxgenError | OSError, tuple[str, ...]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", VoxgenWarning)
         try:
             records = stage.run(asset, {name: done[name] for name in stage.needs})
             packed = {name: pack(f"{asset.name}: {name}", kind, records[name]) for name, kind in stage.fields.items()}
-        except Exception as error:  # the border of the process: whatever an asset brings up is its reason, and the run goes on
-            return rejection_of(asset.name, error), ()
+        except Exception as error:  # the border of the process: what an asset brings up is its reason; the rest is raised by `prepare`
+            return failure_of(asset, stage, error) or rejection_of(asset.name, error), ()
     own = [w for w in caught if issubclass(w.category, VoxgenWarning)]
     for warning in caught:
         if not issubclass(warning.category, VoxgenWarning):
