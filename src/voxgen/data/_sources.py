@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +92,8 @@ def find_sources(sources: Sources, *, up: UpAxis | None = None) -> list[AssetSou
             comments), or a sequence of these and of other sources.
         up: which axis points up in files that do not say; None is y.
     Raises:
-        RangeError: nothing there, or two assets of one name.   FileNotFoundError: no such file or folder.
+        RangeError: nothing there, two assets of one name, or a line of a list that is no path of a folder or mesh.
+        FileNotFoundError: no such file or folder.   PermissionError, OSError: a folder, or one below it, cannot be read.
         DtypeError: something that is no source.
     """
     where = "prepare"
@@ -117,8 +118,7 @@ def find_sources(sources: Sources, *, up: UpAxis | None = None) -> list[AssetSou
 
 def _from_path(where: str, path: Path, up: UpAxis | None) -> list[AssetSource]:
     if path.is_dir():
-        inside = [p for p in path.rglob("*") if p.suffix.lower() in MESH_SUFFIXES and p.is_file()]
-        names = sorted(p.relative_to(path).as_posix() for p in inside)
+        names = sorted(p.relative_to(path).as_posix() for p in _meshes_below(where, path))
         return [FileSource(str(path / name), name, up) for name in names]
     if not path.exists():
         raise FileNotFoundError(f"{where}: {path} does not exist.")
@@ -129,13 +129,26 @@ def _from_path(where: str, path: Path, up: UpAxis | None) -> list[AssetSource]:
     return [FileSource(str(path), path.name, up)]
 
 
+def _meshes_below(where: str, folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        reason = f"{where}: the folder {error.filename} cannot be read ({error.strerror}); meshes in it would be left out without a word."
+        raise OSError(error.errno, f"{reason} Give it rights to be read, or leave it out of the sources.") from error
+
+    for parent, _, files in os.walk(folder, onerror=refuse):
+        for path in map(Path(parent).joinpath, files):
+            if path.suffix.lower() in MESH_SUFFIXES and path.is_file():
+                yield path
+
+
 def _from_list(where: str, path: Path, up: UpAxis | None) -> list[AssetSource]:
+    data = path.read_bytes()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise RangeError(f"{where}: {path} must be a list of files as UTF-8 text; {error}.") from None
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RangeError(f"{where}: {path}, line {line}: a list of folders and meshes must be UTF-8 text; {error}.") from None
     found: list[AssetSource] = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
@@ -143,8 +156,21 @@ def _from_list(where: str, path: Path, up: UpAxis | None) -> list[AssetSource]:
         if target.suffix.lower() in MESH_SUFFIXES:  # a missing file of a list is an asset that is rejected, not the end of the run
             found.append(FileSource(str(target), Path(entry).as_posix(), up))
         else:
+            _require_folder_of_list(f"{where}: {path}, line {number}", entry, target)
             found += _from_path(where, target, up)
     return found
+
+
+def _require_folder_of_list(where: str, entry: str, target: Path) -> None:
+    hint = f"A list has the path of a folder or mesh ({', '.join(MESH_SUFFIXES)}) on each line."
+    try:
+        folder, there = target.is_dir(), target.exists()
+    except OSError as error:  # longer than a path may be, or below a folder without rights
+        raise OSError(error.errno, f"{where}: {entry!r:.80}: {error.strerror}. {hint}") from error
+    if not there:
+        raise FileNotFoundError(f"{where}: {entry!r:.80} does not exist. {hint}")
+    if not folder:
+        raise RangeError(f"{where}: {entry!r:.80} is neither. {hint}")
 
 
 def _require_different_names(where: str, sources: Sequence[AssetSource]) -> None:
