@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     """Returns what was generated: its number of faces or Gaussians."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add: Callable[..., Any] = parser.add_argument
-    add("recipe", choices=("direct3d-s2", "focusing", "sparse-up"))
+    add("recipe", nargs="?", choices=("direct3d-s2", "focusing", "sparse-up"), default="focusing")
     add("--structure-vae", type=Path, help="file of train_structure_vae.py")
     add("--structure", type=Path, help="folder of train_structure_flow.py")
     add("--vae", type=Path, help="file of train_focusing.py, train_ss_vae.py or train_texture_vae.py")
