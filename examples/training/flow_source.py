@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from voxgen.core import Frame, SparseTensor, VoxelGrid
 from voxgen.core.atomic import atomic_write
-from voxgen.data import ConditionImages, ImagesStage, ShardDataset, Stage, prepare, procedural_sources
+from voxgen.data import ConditionImages, ImagesStage, Manifest, ShardDataset, Stage, prepare, procedural_sources
 from voxgen.layers import DiagonalGaussian
 from voxgen.models.image_condition import prepare_image
 
@@ -94,7 +94,8 @@ def pictures_of(data: ShardDataset, size: int, folder: Path, *, show: bool) -> M
     Where assets have different numbers of pictures the least of them counts.
     """
     path, count = folder / f"pictures-{size}.npy", int(data.sizes("images").min())
-    note, key = path.with_suffix(".json"), {"names": _digest(data.names), "data": str(data.folder.resolve()), "views": count}
+    key = {"names": _digest(data.names), "data": str(data.folder.resolve()), "views": count, "prepared": _prepared(data, "images")}
+    note = path.with_suffix(".json")
     if not (path.exists() and note.exists() and json.loads(note.read_text()) == key):
         note.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,9 +179,17 @@ def _unpacked(found: Mapping[str, Any]) -> list[Latent]:
 
 
 def _key(data: ShardDataset, wanted: Wanted) -> str:
-    """Changes with the autoencoder and the assets."""
+    """Changes with the autoencoder, the assets, and how they were prepared."""
     weights = hashlib.sha256(wanted.file.read_bytes()).hexdigest()
-    return f"{weights} {wanted.reads} {wanted.encoding.resolution} {data.folder.resolve()} {_digest(data.names)}"
+    prepared = _prepared(data, wanted.reads)
+    return f"{weights} {wanted.reads} {wanted.encoding.resolution} {data.folder.resolve()} {_digest(data.names)} {prepared}"
+
+
+def _prepared(data: ShardDataset, field: str) -> str:
+    """Of the settings that a field was prepared with, and the checksums of its records: a folder that was prepared anew has another."""
+    about = Manifest.read(data.folder).fields[field]
+    indexes = sorted((data.folder / field).glob("*.jsonl"))
+    return _digest([about.kind, json.dumps(about.config, sort_keys=True), *(path.read_text(encoding="utf-8") for path in indexes)])
 
 
 def _digest(names: Sequence[str]) -> str:
