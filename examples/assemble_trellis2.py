@@ -12,6 +12,7 @@ The system in the box (`voxgen.models.pipelines.shipped_pipeline`) was put toget
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ from training.flow_vaes import autoencoder
 
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler
 from voxgen.io import save_mesh
+from voxgen.models import LatentNormalization
 from voxgen.models.pipelines import Trellis2Pipeline
+
+SAME = 1e-3
+"""How much two normalisations may differ, in the units of the latents."""
 
 
 def assemble(arguments: argparse.Namespace) -> Trellis2Pipeline:
@@ -54,6 +59,8 @@ def assemble(arguments: argparse.Namespace) -> Trellis2Pipeline:
         "shape": EulerSampler(steps, 3.0, guidance=ClassifierFreeGuidance(arguments.guidance)),
         "material": EulerSampler(steps, 3.0, guidance=ClassifierFreeGuidance(1.0)),
     }
+    if not small:
+        require_same_shapes(flows["shape"][1], arguments.material)
     encoders = {stage: made[2] for stage, made in flows.items()}
     return Trellis2Pipeline(
         flows["structure"][0],  # pyright: ignore[reportArgumentType]
@@ -70,6 +77,27 @@ def assemble(arguments: argparse.Namespace) -> Trellis2Pipeline:
         split_weights=False,  # which train_sc_vae.py does not train
         image_encoder=None if None in encoders.values() else encoders,  # pyright: ignore[reportArgumentType]
     )
+
+
+def require_same_shapes(made: LatentNormalization, folder: Path) -> None:
+    """The flow of materials must have learnt on shapes that are normalised as the flow of shapes makes them.
+
+    Args:
+        made: by which the flow of shapes was trained; the pipeline takes it.
+        folder: of the training of the flow of materials. Those of before this file existed have none, and pass.
+    """
+    path = folder / "shape_normalization.json"
+    if not path.exists():
+        return
+    read = LatentNormalization(**json.loads(path.read_text()))
+    pairs = list(zip((*made.mean, *made.std), (*read.mean, *read.std), strict=False))
+    apart = max(abs(a - b) for a, b in pairs)
+    if made.channels != read.channels or not apart <= SAME:  # also of NaN
+        raise SystemExit(
+            f"{path}: the flow of materials learnt on shapes that were normalised otherwise than the flow of shapes makes them: "
+            f"{read.channels} channels for {made.channels}, means and deviations up to {apart:.4g} apart; at most {SAME} is allowed. "
+            f"Train both flows on the same prepared folder with the same shape autoencoder."
+        )
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

@@ -154,8 +154,13 @@ class FlowTask(Task):
         if module.encoder is not None:
             save_pretrained(module.encoder, out / "image_encoder.safetensors")
             written.append("image_encoder.safetensors")
-        with atomic_write(out / "normalization.json", "w") as file:
-            json.dump(asdict(held_out.normalization), file, indent=1)
+        statistics = {"normalization.json": held_out.normalization}
+        if held_out.shape_normalization is not None:  # which the flow reads its shapes by
+            statistics["shape_normalization.json"] = held_out.shape_normalization
+            written.append("shape_normalization.json")
+        for name, normalization in statistics.items():
+            with atomic_write(out / name, "w") as file:
+                json.dump(asdict(normalization), file, indent=1)
         found = errors(module, held_out.data, run.accelerator.device)
         title = f"{self.title} after {run.step:,} steps, {run.seconds / 60:.1f} minutes"
         save_png(out / "samples.png", self.picture(run, held_out, objects=8, samples=3, title=title))

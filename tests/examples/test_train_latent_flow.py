@@ -171,6 +171,11 @@ def test_materials_lie_on_the_cells_of_their_shapes(first: Path, tmp_path: Path)
     flow = load_pretrained(tmp_path / "flow.safetensors")
     assert isinstance(flow, LatentFlow)
     assert (flow.in_channels, flow.out_channels) == (8, 4)  # noise, and the latent of the shape behind it
+    normalizations = [
+        json.loads((folder / name).read_text()) for folder, name in ((first, "normalization.json"), (tmp_path, "shape_normalization.json"))
+    ]
+    assert normalizations[0] == normalizations[1]  # as the flow of the same shapes makes them
+    assert not (first / "shape_normalization.json").exists()
     assert (tmp_path / "samples.png").stat().st_size > 5_000
     with pytest.raises(SystemExit, match="--shape-vae is needed"):
         materials.main(["--vae", str(tmp_path / "trellis2-material-vae.safetensors"), "--out", str(tmp_path)])
