@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import torch
-from prepared import CornersStage, DoubledStage, MoodyStage, digests, write_assets
+from prepared import CornersStage, DoubledStage, FailingStage, MoodyStage, digests, write_assets
 
 import voxgen.core.atomic as atomic
 from voxgen.core import TriMesh
-from voxgen.core.errors import DtypeError, FileFormatError, RangeError, VoxgenError
+from voxgen.core.errors import DtypeError, FileFormatError, MissingDependency, RangeError, VoxgenError
 from voxgen.data import (
     AssetInput,
     FileSource,
@@ -492,9 +492,12 @@ def test_ray_gives_the_same_files(assets: Path, tmp_path: Path, monkeypatch: pyt
     try:
         manifest = run(assets, tmp_path / "ray", stages, engine="ray")
         moody = run(assets, tmp_path / "moody", [MoodyStage()], engine="ray", timeout=2.0)
+        with pytest.raises(MissingDependency, match="the package hamster is needed"):
+            run(assets, tmp_path / "failing", [FailingStage()], engine="ray")
     finally:
         ray.shutdown()
     assert manifest.reasons() == {"unreadable": 1}
+    assert "asset3.ply" not in Manifest.read(tmp_path / "failing").rejected
     run(assets, tmp_path / "here", stages)
     assert digests(tmp_path / "ray") == digests(tmp_path / "here")
     codes = {"asset1.ply": "ugly", "asset2.ply": "error", "asset4.ply": "crash", "asset5.ply": "timeout", "bad.glb": "unreadable"}
