@@ -138,7 +138,7 @@ def generate(pipeline: Pipeline, arguments: argparse.Namespace) -> dict[str, flo
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Returns what was generated: its number of faces or Gaussians."""
+    """Returns the size of the folder, and what was generated: its number of faces or Gaussians."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add: Callable[..., Any] = parser.add_argument
     add("recipe", nargs="?", choices=("direct3d-s2", "focusing", "sparse-up"), default="focusing")
@@ -164,7 +164,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     pipeline = assemble(arguments)
     pipeline.save_folder(arguments.out / "pipeline")
     print(f"wrote {arguments.out / 'pipeline'}; {type(pipeline).__name__}.from_folder reads it")
-    return {} if arguments.image is None else generate(pipeline, arguments)
+    size = sum(path.stat().st_size for path in (arguments.out / "pipeline").glob("*.safetensors")) / 1e6
+    return {"megabytes": size} | ({} if arguments.image is None else generate(pipeline, arguments))
 
 
 if __name__ == "__main__":
