@@ -27,8 +27,11 @@ from voxgen.models.sc_vae import LatentNormalization
 __all__ = [
     "MANIFEST",
     "PipelineFolder",
+    "encoder_networks",
+    "named_under",
     "normalization_from_json",
     "normalization_to_json",
+    "parts_under",
     "read_manifest",
     "read_pipeline_folder",
     "sampler_from_json",
@@ -266,3 +269,20 @@ def _text(where: str, manifest: Mapping[str, Any]) -> str:
         raise DtypeError(f"{where}: settings must be values that JSON has: {error}.") from error
     except ValueError as error:
         raise RangeError(f"{where}: settings must be finite: {error}.") from error
+
+
+def named_under(prefix: str, parts: Mapping[Any, nn.Module]) -> dict[str, nn.Module]:
+    """Networks of one kind by the names that a folder has for them: "flows.512" of {512: …} under "flows"."""
+    return {f"{prefix}.{key}": part for key, part in parts.items()}
+
+
+def parts_under(prefix: str, networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The inverse of `named_under`; keys are text."""
+    return {name.removeprefix(f"{prefix}."): part for name, part in networks.items() if name.startswith(f"{prefix}.")}
+
+
+def encoder_networks(encoder: Any) -> dict[str, nn.Module]:
+    """An image encoder, one by stage, or none, by the names that a folder has for them."""
+    if isinstance(encoder, Mapping):
+        return named_under("image_encoder", encoder)
+    return {} if encoder is None else {"image_encoder": encoder}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -12,11 +11,12 @@ from torch import nn
 
 from voxgen.core.errors import FileFormatError
 from voxgen.models._pretrained import require_saveable
-from voxgen.models.image_condition import ImageConditioner
 
 from .folder import (
+    encoder_networks,
     normalization_from_json,
     normalization_to_json,
+    parts_under,
     read_pipeline_folder,
     sampler_from_json,
     sampler_to_json,
@@ -38,13 +38,10 @@ def write_pipeline(
     """See `TwoStagePipeline.save_folder`."""
     where = f"{type(pipeline).__name__}.save_folder"
     parts: dict[str, nn.Module] = {name: part for name in pipeline.networks if (part := getattr(pipeline, name)) is not None}
-    encoder = pipeline.image_encoder if image_encoder else None
-    encoders = {"image_encoder": encoder} if encoder is not None else {}
-    if isinstance(encoder, Mapping):
-        encoders = {f"image_encoder.{stage}": own for stage, own in encoder.items()}
+    encoders = encoder_networks(pipeline.image_encoder if image_encoder else None)
     for name, own in encoders.items():
-        require_saveable(f"{where} ({name})", cast(nn.Module, own), dtype)
-        parts[name] = cast(nn.Module, own)
+        require_saveable(f"{where} ({name})", own, dtype)
+    parts |= encoders
     settings = {
         "normalization": normalization_to_json(pipeline.normalization),
         "structure_normalization": normalization_to_json(pipeline.structure_normalization),
@@ -67,9 +64,7 @@ def read_pipeline(
     where = f"{cls.__name__}.from_folder"
     read = read_pipeline_folder(path, cls.kind, device=device, torso_dtype=dtype, verify=verify)
     settings, parts = read.settings, read.networks
-    prefix = "image_encoder."
-    by_stage = {name.removeprefix(prefix): cast(ImageConditioner, part) for name, part in parts.items() if name.startswith(prefix)}
-    own = by_stage or cast(Any, parts.get("image_encoder"))
+    own = cast(Any, parts_under("image_encoder", parts) or parts.get("image_encoder"))
     try:
         normalization = normalization_from_json(settings["normalization"])
         if normalization is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,11 @@ from torch import nn
 from voxgen.core.errors import FileFormatError, RangeError
 from voxgen.models.pipelines.folder import (
     MANIFEST,
+    encoder_networks,
+    named_under,
     normalization_from_json,
     normalization_to_json,
+    parts_under,
     read_pipeline_folder,
     sampler_from_json,
     sampler_to_json,
@@ -70,12 +72,8 @@ def write_pipeline(
     """See `Direct3DS2Pipeline.save_folder`."""
     networks: dict[str, nn.Module] = {name: part for name in _ONE if (part := getattr(pipeline, name)) is not None}
     for name in _BY_RESOLUTION:
-        networks.update({f"{name}.{resolution}": part for resolution, part in getattr(pipeline, name).items()})
-    encoder: Any = pipeline.image_encoder if image_encoder else None
-    if isinstance(encoder, Mapping):
-        networks.update({f"image_encoder.{stage}": part for stage, part in encoder.items()})
-    elif encoder is not None:
-        networks["image_encoder"] = encoder
+        networks |= named_under(name, getattr(pipeline, name))
+    networks |= encoder_networks(pipeline.image_encoder if image_encoder else None)
     settings = {
         "samplers": {stage: sampler_to_json(sampler) for stage, sampler in pipeline.samplers.items()},
         "levels": dict(pipeline.levels),
@@ -90,13 +88,10 @@ def _read_own(where: str, folder: Path, device: torch.device | str | None, dtype
     found = read_pipeline_folder(folder, KIND, device=device, torso_dtype=dtype, verify=verify)
     parts, settings = found.networks, found.settings
     fields: dict[str, Any] = {name: parts[name] for name in _ONE if name in parts}
-    prefix = "image_encoder."
-    by_stage = {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
-    fields["image_encoder"] = by_stage or parts.get("image_encoder")
+    fields["image_encoder"] = parts_under("image_encoder", parts) or parts.get("image_encoder")
     try:
         for name in _BY_RESOLUTION:
-            own = {key.partition(".")[2]: part for key, part in parts.items() if key.startswith(f"{name}.")}
-            fields[name] = {int(resolution): part for resolution, part in own.items()}
+            fields[name] = {int(resolution): part for resolution, part in parts_under(name, parts).items()}
         fields |= {
             "samplers": {stage: sampler_from_json(values) for stage, values in settings["samplers"].items()},
             "levels": dict(settings["levels"]),

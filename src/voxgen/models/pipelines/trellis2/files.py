@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,11 @@ from torch import nn
 from voxgen.core.errors import FileFormatError, RangeError
 from voxgen.models.pipelines.folder import (
     PipelineFolder,
+    encoder_networks,
+    named_under,
     normalization_from_json,
     normalization_to_json,
+    parts_under,
     read_manifest,
     read_pipeline_folder,
     sampler_from_json,
@@ -67,12 +69,8 @@ def write_pipeline(
     """See `Trellis2Pipeline.save_folder`."""
     networks: dict[str, nn.Module] = {name: part for name in _ONE if (part := getattr(pipeline, name)) is not None}
     for name in ("shape_flows", "material_flows"):
-        networks.update({f"{name}.{resolution}": flow for resolution, flow in getattr(pipeline, name).items()})
-    encoder: Any = pipeline.image_encoder if image_encoder else None
-    if isinstance(encoder, Mapping):
-        networks.update({f"image_encoder.{stage}": part for stage, part in encoder.items()})
-    elif encoder is not None:
-        networks["image_encoder"] = encoder
+        networks |= named_under(name, getattr(pipeline, name))
+    networks |= encoder_networks(pipeline.image_encoder if image_encoder else None)
     sizes = pipeline.image_sizes
     settings = {
         "samplers": {stage: sampler_to_json(sampler) for stage, sampler in pipeline.samplers.items()},
@@ -89,13 +87,12 @@ def write_pipeline(
 
 def _fields(where: str, found: PipelineFolder) -> dict[str, Any]:
     fields: dict[str, Any] = {name: found.networks[name] for name in _ONE if name in found.networks}
-    by_stage = {stage: found.networks[key] for stage in STAGES if (key := f"image_encoder.{stage}") in found.networks}
+    by_stage = {stage: part for stage, part in parts_under("image_encoder", found.networks).items() if stage in STAGES}
     fields["image_encoder"] = by_stage or found.networks.get("image_encoder")
     settings = found.settings
     try:
         for name in ("shape_flows", "material_flows"):
-            own = {key.partition(".")[2]: part for key, part in found.networks.items() if key.startswith(f"{name}.")}
-            fields[name] = {int(resolution): part for resolution, part in own.items()}
+            fields[name] = {int(resolution): part for resolution, part in parts_under(name, found.networks).items()}
         sizes = settings["image_sizes"]
         fields |= {
             "samplers": {stage: sampler_from_json(values) for stage, values in settings["samplers"].items()},
