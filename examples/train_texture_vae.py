@@ -29,9 +29,10 @@ from torch import Tensor, nn
 from training import run
 from training.arguments import parse
 from training.data import Kind
-from training.drawn import PRESET, Mask, largest_scale, measure, numbers, picture, table
+from training.drawn import PRESET, Mask, largest_scale, measure, picture
 from training.measure import Measures
 from training.memory import KeptForBackward
+from training.scores import numbers, table
 from training.textures import textured
 from training.vae import VAETask
 from training.views import FACTOR, FEATURES, Views, batched, convert, exchange_axes, load, recolored, store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from voxgen.representations import OVoxel
 
 from .data import Kind, Source
 from .measure import Measures
+from .scores import numbers, table
 
 VIEWS, SIDE = 4, 128
 """Pictures of each held-out shape, and their side."""
@@ -112,15 +113,6 @@ def _psnr(one: MaterialImages, other: MaterialImages) -> float:
     both = one.mask & other.mask
     values = psnr(one.base_color.permute(0, 3, 1, 2), other.base_color.permute(0, 3, 1, 2), mask=both)
     return float(values[~values.isnan()].clamp(max=60).mean())
-
-
-def numbers(results: list[Colored]) -> dict[str, float]:
-    return {f.name: sum(getattr(r.score, f.name) for r in results) / len(results) for f in fields(Score)}
-
-
-def table(results: list[Colored]) -> str:
-    mean = Score(**numbers(results))
-    return "\n".join([Score.HEADER, *(r.score.row(r.source.name) for r in results), mean.row("mean")])
 
 
 def picture(results: list[Colored], resolution: int, title: str) -> Tensor:

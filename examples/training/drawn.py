@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -59,15 +59,13 @@ class Score:
     kept: float
     seams: float
 
+    HEADER = f"{'held-out shape':<24} {'cells':>7} {'Gaussians':>9} {'PSNR':>6} {'masked':>6} {'recall':>7} {'kept':>6} {'seams':>8}"
+
     def row(self, name: str) -> str:
         return (
             f"{name[:24]:<24} {self.cells:>7,.0f} {self.gaussians:>9,.0f} {self.psnr:>6.2f} {self.masked:>6.2f} {self.recall:>7.4f} "
             f"{self.kept:>6.3f} {self.seams:>8.1e}"
         )
-
-    @staticmethod
-    def mean(scores: list[Score]) -> Score:
-        return Score(*(sum(getattr(s, f.name) for s in scores) / len(scores) for f in fields(Score)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,17 +139,6 @@ def draw_in_tiles(vae: TextureVAE, h: SparseTensor, camera: Camera, tiles: int) 
         seen = cull_voxels(h.grid, camera, tile, largest_scale=largest, preset=PRESET)
         parts.append(render_gaussians(vae.decoder.gaussians(seen.apply(h)), camera, crop=tile, background=WHITE, preset=PRESET).color)
     return tiling.stitch(parts)[0]
-
-
-def table(results: Sequence[Result]) -> str:
-    """One line a shape, and the mean."""
-    header = f"{'held-out shape':<24} {'cells':>7} {'Gaussians':>9} {'PSNR':>6} {'masked':>6} {'recall':>7} {'kept':>6} {'seams':>8}"
-    lines = [header, *(r.score.row(r.source.name) for r in results)]
-    return "\n".join([*lines, Score.mean([r.score for r in results]).row("mean")])
-
-
-def numbers(results: Sequence[Result]) -> dict[str, float]:
-    return {f.name: getattr(Score.mean([r.score for r in results]), f.name) for f in fields(Score)}
 
 
 def picture(results: Sequence[Result], resolution: int, title: str) -> Tensor:

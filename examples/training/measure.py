@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from voxgen.ops.grid_sets import intersection
 from voxgen.render import Panel, ScaleBar, camera_for_bounds, compose_figure, render_mesh, render_scalar
 
 from .data import Kind, Source
+from .scores import table
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,6 @@ class Score:
             f"{name[:24]:<24} {self.cells:>7,.0f} {self.tokens:>6,.0f} {self.iou:>6.3f} {self.chamfer:>8.3f} {self.best:>8.3f} "
             f"{self.f1:>7.4f} {self.f2:>7.4f}"
         )
-
-    @staticmethod
-    def mean(scores: list[Score]) -> Score:
-        return Score(*(sum(getattr(s, f.name) for s in scores) / len(scores) for f in fields(Score)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +124,6 @@ def measure(
         results.append(Reconstruction(source, target, made.mesh, Score(float(made.tokens), float(len(truth)), iou, *numbers)))
     vae.train(training)
     return results
-
-
-def table(results: list[Reconstruction]) -> str:
-    """One line a shape, and the mean."""
-    lines = [Score.HEADER, *(r.score.row(r.source.name) for r in results)]
-    return "\n".join([*lines, Score.mean([r.score for r in results]).row("mean")])
 
 
 def picture(results: list[Reconstruction], resolution: int, title: str, size: int = 256) -> Tensor:

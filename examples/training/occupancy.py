@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from voxgen.representations import OVoxel
 
 from .data import Axes, Kind, Source, exchanged
 from .measure import Measures
+from .scores import numbers, table
 
 FINER = 2
 """Cells of the O-Voxel along a side of one here. Cells are those that a finer O-Voxel has anything in, as in TRELLIS.2, whose first stage
@@ -135,15 +136,6 @@ def measure(
         results.append(Returned(source, truth.grid, found, Score.of(truth.grid, found)))
     vae.train(training)
     return results
-
-
-def numbers(results: list[Returned]) -> dict[str, float]:
-    return {f.name: sum(getattr(r.score, f.name) for r in results) / len(results) for f in fields(Score)}
-
-
-def table(results: list[Returned]) -> str:
-    mean = Score(**numbers(results))
-    return "\n".join([Score.HEADER, *(r.score.row(r.source.name) for r in results), mean.row("mean")])
 
 
 def picture(results: list[Returned], resolution: int, title: str, size: int = 256) -> Tensor:
