@@ -26,7 +26,7 @@ def ray_engine(where: str, workers: int | None, timeout: float | None) -> Run:
         MissingDependency: Ray is not installed.
     """
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  # an extra: not where the types are checked
     except ImportError as error:
         raise MissingDependency(f"{where}: engine 'ray' needs Ray: pip install 'voxgen[cluster]'.") from error
 
