@@ -130,8 +130,8 @@ class EncoderTask(Task):
         targets = [target(data.read(i, "ovoxel")) for i in tqdm(range(len(data)), desc="occupancy", unit="asset", disable=not show)]
         images = pictures_of(data, arguments.image_size, arguments.cache, show=show)
         parts = [
-            LatentDataset([targets[i] for i in part], images, list(part), [data.names[i] for i in part])
-            for part in split(len(data), arguments.held_out)
+            LatentDataset([targets[i] for i in part], images, part, [data.names[i] for i in part])
+            for part in split(data, arguments.held_out)
         ]
         return Prepared(parts[0], parts[1])
 

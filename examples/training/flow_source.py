@@ -64,10 +64,11 @@ def opened(arguments: argparse.Namespace, wanted: Sequence[Wanted], *, show: boo
     return ShardDataset(folder, fields)
 
 
-def split(count: int, held_out: int) -> tuple[range, range]:
-    """Assets to train on, and held-out ones: the last. The autoencoders hold out others, by name, and may have seen these."""
-    last = min(held_out, count // 2)
-    return range(count - last), range(count - last, count)
+def split(data: ShardDataset, held_out: int) -> tuple[list[int], list[int]]:
+    """Assets to train on, and held-out ones, at most half: by name, as the autoencoders hold out, so that no network saw them."""
+    place = {name: i for i, name in enumerate(data.names)}
+    seen, unseen = data.split(min(held_out, len(data) // 2))
+    return [place[name] for name in seen.names], [place[name] for name in unseen.names]
 
 
 def latents_of(data: ShardDataset, wanted: Wanted, folder: Path, *, show: bool) -> list[Latent]:
@@ -129,7 +130,7 @@ def gathered(
     if shapes is not None:
         _require_same_cells(data.names, latents, shapes)
     images = pictures_of(data, arguments.picture_size, arguments.cache, show=show)
-    training, measured = (kept(latents, part, arguments.max_tokens) for part in split(len(data), arguments.held_out))
+    training, measured = (kept(latents, part, arguments.max_tokens) for part in split(data, arguments.held_out))
     if not training or not measured:
         raise SystemExit(f"{data.folder}: {len(training)} assets to train on and {len(measured)} to measure on; one of either is needed.")
     normalization = wanted.encoding.normalization or measured_over([latents[i] for i in training])
@@ -145,7 +146,7 @@ def gathered(
     return part(training), HeldOut(part(measured), normalization, drawing, more)
 
 
-def kept(latents: Sequence[Latent], indices: range, most: int) -> list[int]:
+def kept(latents: Sequence[Latent], indices: Sequence[int], most: int) -> list[int]:
     """Those with some tokens, and at most so many."""
     return [i for i in indices if not isinstance(latents[i], SparseTensor) or 0 < len(latents[i]) <= most]
 
