@@ -1,4 +1,4 @@
-"""Small assets on disk and stages for the tests of preparation."""
+"""Small assets on disk, stages, and a short call for the tests of preparation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 from voxgen.core import SparseTensor, TriMesh, VoxelGrid
 from voxgen.core.errors import MeshWarning, MissingDependency
-from voxgen.data import AssetInput, AssetRejected
+from voxgen.data import AssetInput, AssetRejected, Manifest, prepare
 from voxgen.io import save_mesh
 
 
@@ -109,3 +109,11 @@ class MoodyStage(CornersStage):
         if asset.name == "asset5.ply":
             time.sleep(600)
         return super().run(asset, done)
+
+
+STAGES = [CornersStage(), DoubledStage()]
+
+
+def run(assets: Any, folder: Path, stages: Any = None, **options: Any) -> Manifest:
+    """Prepare with `STAGES`, in this process, three assets a shard, unless it is told otherwise."""
+    return prepare(assets, folder, stages or STAGES, **{"engine": "here", "assets_per_shard": 3, **options})

@@ -12,22 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from prepared import CornersStage, DoubledStage, FailingStage, digests, write_assets
+from prepared import CornersStage, DoubledStage, FailingStage, digests, run
 
 from voxgen.core import TriMesh
 from voxgen.core.errors import BackendUnavailable, CapacityError, CheckpointError, DeviceError, MissingDependency
-from voxgen.data import FileSource, LatentStage, Manifest, OVoxelStage, StageFailed, prepare
+from voxgen.data import FileSource, LatentStage, Manifest, OVoxelStage, StageFailed
 from voxgen.data._pool import _Worker
 from voxgen.models import build, save_pretrained
-
-
-@pytest.fixture
-def assets(tmp_path: Path) -> Path:
-    return write_assets(tmp_path / "assets")
-
-
-def run(assets: Any, folder: Path, stages: Any, **options: Any) -> Manifest:
-    return prepare(assets, folder, stages, **{"engine": "here", "assets_per_shard": 3, **options})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""find_sources: folders that cannot be read, and lists that are none."""
+"""find_sources: folders, lists and files; folders that cannot be read, and lists that are none."""
 
 from __future__ import annotations
 
@@ -9,9 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prepared import run
 
 from voxgen.core.errors import RangeError
-from voxgen.data import find_sources
+from voxgen.data import find_sources, procedural_sources
+
+
+def test_sources_of_all_sorts(assets: Path, tmp_path: Path) -> None:
+    (assets / "deeper").mkdir()
+    (assets / "deeper" / "B.OBJ").write_bytes(b"")
+    (assets / "notes.md").write_text("no mesh")
+    names = [source.name for source in find_sources(assets)]
+    assert names == [f"asset{i}.ply" for i in range(7)] + ["deeper/B.OBJ"]
+    (tmp_path / "list.txt").write_text("# chosen\n\nassets/asset3.ply\nassets/missing.glb\nassets/deeper\n")
+    assert [s.name for s in find_sources(tmp_path / "list.txt")] == ["assets/asset3.ply", "assets/missing.glb", "B.OBJ"]
+    mixed = find_sources([assets / "asset1.ply", *procedural_sources(2, seed=5)])
+    assert [s.name for s in mixed] == ["asset1.ply", "procedural-5-0000000", "procedural-5-0000001"]
+    manifest = run(tmp_path / "list.txt", tmp_path / "out")
+    assert {name: code for name, (code, _) in manifest.rejected.items()} == {"assets/missing.glb": "missing", "B.OBJ": "unreadable"}
 
 
 @pytest.fixture
