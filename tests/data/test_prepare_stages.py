@@ -52,7 +52,7 @@ def test_real_stages_make_what_their_records_make(tmp_path: Path) -> None:
     found = OVoxel.from_mesh(mesh, 16, frame=item["ovoxel"].frame)
     assert torch.equal(item["ovoxel"].dual_vertices, found.dual_vertices)
     assert torch.equal(item["ovoxel"].materials["base_color"], found.materials["base_color"])
-    vae = build("voxgen/shape-vae-small")
+    vae: Any = build("voxgen/shape-vae-small")
     vae.load_state_dict(LatentStage(tmp_path / "shape.safetensors")._loaded().state_dict())
     with torch.no_grad():
         expected = vae.eval().encode(found).z
