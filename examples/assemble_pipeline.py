@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from training.flow_encoder import encoder_option, encoders_of
 from training.flow_recipes import TINY
 from training.flow_vaes import autoencoder
 
@@ -78,7 +79,7 @@ def assemble_sdf(arguments: argparse.Namespace) -> Direct3DS2Pipeline:
             "structure": EulerSampler(arguments.steps, 3.0, guidance=guidance),
             "coarse": EulerSampler(arguments.steps, 3.0, guidance=guidance, flow=path),
         },
-        image_encoder=None if None in encoders.values() else encoders,  # pyright: ignore[reportArgumentType]
+        image_encoder=encoders_of(encoders, arguments.image_encoder),
         image_system="trellis2",  # the crop that examples/training prepares pictures with
         threshold=0.5,
         levels={"coarse": 0.0},  # distances have signs, so the surface is where they are 0
@@ -106,7 +107,7 @@ def assemble(arguments: argparse.Namespace) -> Pipeline:
         "normalization": statistics,
         "structure_normalization": structure_statistics,
         "samplers": {"structure": sampler, "latent": sampler},
-        "image_encoder": None if None in encoders.values() else encoders,
+        "image_encoder": encoders_of(encoders, arguments.image_encoder),
         "system": "trellis2",  # the crop that examples/training prepares pictures with
     }
     if recipe == "focusing":
@@ -146,6 +147,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     add("--structure", type=Path, help="folder of train_structure_flow.py")
     add("--vae", type=Path, help="file of train_focusing.py, train_ss_vae.py or train_texture_vae.py")
     add("--latents", type=Path, help="folder of train_latent_flow.py")
+    encoder_option(parser)
     add("--out", type=Path, required=True, help="folder of the pipeline")
     add("--image", type=Path, help="picture of an object on a transparent ground, to generate with")
     add("--mesh", type=Path, help="sparse-up: the mesh to texture; the pipeline then has no structure stage")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from assemble_pipeline import fresh, trained
+from training.flow_encoder import encoder_option, encoders_of
 from training.flow_vaes import autoencoder
 
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler
@@ -75,7 +76,7 @@ def assemble(arguments: argparse.Namespace) -> Trellis2Pipeline:
         samplers=samplers,
         shape_encoder=shape.encoder,
         split_weights=False,  # which train_sc_vae.py does not train
-        image_encoder=None if None in encoders.values() else encoders,  # pyright: ignore[reportArgumentType]
+        image_encoder=encoders_of(encoders, arguments.image_encoder),
     )
 
 
@@ -109,6 +110,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     add("--material-vae", type=Path)
     for stage in ("structure", "shape", "material"):
         add(f"--{stage}", type=Path, metavar="FOLDER", help=f"of the training of the {stage} flow")
+    encoder_option(parser)
     add("--steps", type=int, default=16, help="of each sampler")
     add("--guidance", type=float, default=3.0, help="of structure and shape; materials go without")
     add("--image", type=Path, help="a picture with alpha, to generate from")

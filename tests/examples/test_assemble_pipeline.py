@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 pytest.importorskip("accelerate", reason="the examples' shared parts need voxgen[train]")
 
 import assemble_pipeline as example
+from training.flow_encoder import encoders_of
 
 from voxgen.io import save_mesh
 from voxgen.models import FocusingPipeline, LatentNormalization, SparseUpPipeline, build, save_pretrained
@@ -87,6 +88,20 @@ def test_files_of_trainings_come_together(tmp_path: Path) -> None:
     assert (own.normalization, own.structure_normalization) == (latents, structure)
     grid = own.sample_structure(torch.zeros(1, 3, 12), generator=torch.Generator().manual_seed(0))
     assert grid.resolution == (8, 8, 8)
+
+
+def test_the_encoder_of_flows_that_were_trained_with_a_given_one(tmp_path: Path) -> None:
+    own, given = (SmallImageEncoder(16, 12, 8, halvings=2, num_blocks=1, num_heads=2) for _ in range(2))
+    save_pretrained(given, tmp_path / "encoder.safetensors")
+    with pytest.raises(SystemExit, match="the flow of latent was trained with an image encoder"):
+        encoders_of({"structure": own, "latent": None}, None)
+    some = encoders_of({"structure": own, "latent": None}, tmp_path / "encoder.safetensors")
+    assert isinstance(some, dict)
+    assert some["structure"] is own
+    for found in (some["latent"], encoders_of({"structure": None, "latent": None}, tmp_path / "encoder.safetensors")):
+        assert isinstance(found, SmallImageEncoder)
+        for name, value in given.state_dict().items():
+            assert torch.equal(value, found.state_dict()[name])
 
 
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
