@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from training import run
 from training.arguments import parse
 from training.data import Kind
-from training.drawn import PRESET, Mask, largest_scale, measure, picture
+from training.drawn import PRESET, Mask, compare, largest_scale, picture
 from training.measure import Measures
 from training.memory import KeptForBackward
 from training.scores import numbers, table
@@ -265,7 +265,7 @@ TASK = VAETask(
     fixed=("tiles", "mask", "views", "view_size", "views_a_step", "recolor"),
     defaults={"resolution": 128, "shapes": 64, "held_out": 4},
     configure=configure,
-    measures=Measures(measure, table, picture, numbers, "views that nothing was gathered from; decibels"),
+    measures=Measures(compare, table, picture, numbers, "views that nothing was gathered from; decibels"),
     shown=("gaussians", "kept_megabytes"),
 )
 
@@ -275,7 +275,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     given = parse(TASK, argv)
     size, count = (64, 4) if given.smallest else (given.view_size, given.views)
     kind = replace(KIND, name=f"views-{count}-of-{size}", convert=functools.partial(convert, size=size, count=count))
-    measures = replace(TASK.measures, measure=functools.partial(measure, mask=given.mask, tiles=max(2, given.tiles)))
+    measures = replace(TASK.measures, compare=functools.partial(compare, mask=given.mask, tiles=max(2, given.tiles)))
     coarse = {"resolution": given.resolution // FACTOR}
     structure = {"gt": "on the cells of the mesh", "predicted": "on the cells of the predicted mask", "all": "on all children"}[given.mask]
     task = replace(TASK, kind=kind, measures=measures, network=NETWORK | coarse, tiny=TINY | coarse, structure=structure)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from voxgen.core import Camera, TriMesh
 from voxgen.metrics import psnr
 from voxgen.models import DecodedMaterials
 from voxgen.render import MaterialImages, Panel, ScaleBar, apply_colormap, compose_figure, orbit_cameras, render_materials
@@ -73,35 +69,16 @@ class Returned:
     tokens: int
 
 
-@torch.no_grad()
-def measure(
-    vae: nn.Module,
-    reconstruct: Any,
-    shapes: Sequence[tuple[Source, Path]],
-    kind: Kind[Any],
-    device: torch.device,
-    *,
-    samples: int = 0,
-    show: bool = False,
-) -> list[Colored]:
-    """Encode and decode the materials of each shape on its true cells, and compare. All cells count: nothing is sampled."""
+def compare(
+    vae: nn.Module, reconstruct: Any, source: Source, ovoxel: OVoxel, kind: Kind[Any], device: torch.device, samples: int
+) -> Colored:
+    """Encode and decode the materials of a shape on its true cells, and compare. All cells count: nothing is sampled."""
     del samples
-    training = vae.training
-    vae.eval()
+    made: Returned = reconstruct(vae, ovoxel.to(device))
     camera = orbit_cameras(VIEWS, elevation=20, width=SIDE, height=SIDE)
-    results = []
-    for source, path in tqdm(shapes, desc="measuring", unit="shape", leave=False, disable=not show):
-        ovoxel, target = kind.load(path), kind.mesh_of(source)
-        made: Returned = reconstruct(vae, ovoxel.to(device))
-        results.append(_compared(source, ovoxel, target, made, camera))
-    vae.train(training)
-    return results
-
-
-def _compared(source: Source, ovoxel: OVoxel, target: TriMesh, made: Returned, camera: Camera) -> Colored:
     found = {name: value.float().cpu().clamp(0, 1) for name, value in made.materials.materials.items()}
     away = {name: float((value - ovoxel.materials[name].float()).abs().mean()) for name, value in found.items()}
-    meshes = (target, ovoxel.to_mesh(), ovoxel.replace(materials=found).to_mesh())
+    meshes = (kind.mesh_of(source), ovoxel.to_mesh(), ovoxel.replace(materials=found).to_mesh())
     truth, voxels, colored = (render_materials(mesh, camera) for mesh in meshes)
     others = [away[name] for name in found if name != "base_color"]
     numbers = (len(ovoxel), made.tokens, away["base_color"], sum(others) / len(others), _psnr(colored, truth), _psnr(voxels, truth))
@@ -123,7 +100,7 @@ def picture(results: list[Colored], resolution: int, title: str) -> Tensor:
     return compose_figure(rows, title=title, caption=caption)
 
 
-MEASURES = Measures(measure, table, picture, numbers, "errors of values from 0 to 1")
+MEASURES = Measures(compare, table, picture, numbers, "errors of values from 0 to 1")
 
 
 def _panels(result: Colored) -> list[Panel]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from voxgen.core import Camera, SparseTensor
 from voxgen.losses import composite
@@ -79,46 +77,40 @@ class Result:
     score: Score
 
 
-@torch.no_grad()
-def measure(
+def compare(
     vae: TextureVAE,
     decode: Decode,
-    shapes: list[tuple[Source, Path]],
+    source: Source,
+    truth: Views,
     kind: Kind[Views],
     device: torch.device,
+    samples: int,
     *,
     mask: Mask = "gt",
     tiles: int = 2,
-    samples: int = 0,
-    show: bool = False,
-) -> list[Result]:
-    """Draw each shape from sides that nothing was gathered from, and compare."""
+) -> Result:
+    """Draw a shape from sides that nothing was gathered from, and compare. All pixels count: nothing is sampled."""
     del samples
-    vae.eval()
-    results = []
-    for source, path in tqdm(shapes, desc="measuring", unit="shape", leave=False, disable=not show):
-        truth = kind.load(path).to(device)
-        camera = cameras_around(HELD_OUT_VIEWS, truth.images.shape[3], HELD_OUT_SEED).to(device)
-        images = photograph(kind.mesh_of(source), camera.to("cpu"))[0].to(device)
-        true, other = decode(vae, truth, "gt"), decode(vae, truth, "predicted" if mask == "gt" else mask)
-        features, splats = true if mask == "gt" else other
-        best = int((camera.positions @ camera.positions.new_tensor(FRONT)).argmax())
-        whole = render_gaussians(splats, camera[best], background=WHITE, preset=PRESET).color[0]
-        tiled = draw_in_tiles(vae, features, camera[best], tiles)
-        found = other[0].grid
-        score = Score(
-            float(len(truth)),
-            float(len(true[1])),
-            _psnr(true[1], camera, images),
-            _psnr(other[1], camera, images),
-            len(intersection(truth.grid, found)) / len(truth),
-            len(found) / len(truth),
-            float((tiled - whole).abs().max()),
-        )
-        on_white = composite(images[best : best + 1], torch.ones(1, 3, device=device))[0].permute(1, 2, 0)
-        results.append(Result(source, on_white.cpu(), whole.cpu(), tiled.cpu(), score))
-    vae.train()
-    return results
+    truth = truth.to(device)
+    camera = cameras_around(HELD_OUT_VIEWS, truth.images.shape[3], HELD_OUT_SEED).to(device)
+    images = photograph(kind.mesh_of(source), camera.to("cpu"))[0].to(device)
+    true, other = decode(vae, truth, "gt"), decode(vae, truth, "predicted" if mask == "gt" else mask)
+    features, splats = true if mask == "gt" else other
+    best = int((camera.positions @ camera.positions.new_tensor(FRONT)).argmax())
+    whole = render_gaussians(splats, camera[best], background=WHITE, preset=PRESET).color[0]
+    tiled = draw_in_tiles(vae, features, camera[best], tiles)
+    found = other[0].grid
+    score = Score(
+        float(len(truth)),
+        float(len(true[1])),
+        _psnr(true[1], camera, images),
+        _psnr(other[1], camera, images),
+        len(intersection(truth.grid, found)) / len(truth),
+        len(found) / len(truth),
+        float((tiled - whole).abs().max()),
+    )
+    on_white = composite(images[best : best + 1], torch.ones(1, 3, device=device))[0].permute(1, 2, 0)
+    return Result(source, on_white.cpu(), whole.cpu(), tiled.cpu(), score)
 
 
 def _psnr(splats: GaussianSplats, camera: Camera, images: Tensor) -> float:

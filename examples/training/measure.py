@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from voxgen.ops.grid_sets import intersection
 from voxgen.render import Panel, ScaleBar, camera_for_bounds, compose_figure, render_mesh, render_scalar
 
 from .data import Kind, Source
-from .scores import table
+from .scores import numbers, table
 
 
 @dataclass(frozen=True)
@@ -80,50 +80,57 @@ class Measures:
     """How an example measures what its network makes of held-out shapes, and shows it.
 
     Attributes:
-        measure: (network, reconstruct, shapes, kind, device, *, samples, show) → one result a shape, each with a `source`.
+        compare: (network, reconstruct, source, its volume, kind, device, samples) → the result of one shape, with a `source`; `samples` are
+            those of a surface.
         table: the results as text.   picture: results, resolution, title → (h, w, 3).
         numbers: means over the results, by name.   note: what the table's numbers are, in a few words.
     """
 
-    measure: Callable[..., list[Any]]
+    compare: Callable[..., Any]
     table: Callable[[list[Any]], str]
     picture: Callable[[list[Any], int, str], Tensor]
     numbers: Callable[[list[Any]], dict[str, float]]
     note: str
 
+    @torch.no_grad()
+    def measure(
+        self,
+        vae: nn.Module,
+        reconstruct: Reconstruct,
+        shapes: Sequence[tuple[Source, Path]],
+        kind: Kind[Any],
+        device: torch.device,
+        *,
+        samples: int = 20_000,
+        show: bool = False,
+    ) -> list[Any]:
+        """Compare what the network makes of each shape with the shape."""
+        training = vae.training
+        vae.eval()
+        shown = tqdm(shapes, desc="measuring", unit="shape", leave=False, disable=not show)
+        results = [self.compare(vae, reconstruct, source, kind.load(path), kind, device, samples) for source, path in shown]
+        vae.train(training)
+        return results
 
-@torch.no_grad()
-def measure(
-    vae: nn.Module,
-    reconstruct: Reconstruct,
-    shapes: list[tuple[Source, Path]],
-    kind: Kind[Any],
-    device: torch.device,
-    *,
-    samples: int = 20_000,
-    show: bool = False,
-) -> list[Reconstruction]:
-    """Reconstruct each shape and compare it with its source mesh."""
-    training = vae.training
-    vae.eval()
-    results = []
-    for source, path in tqdm(shapes, desc="measuring", unit="shape", leave=False, disable=not show):
-        truth, target = kind.load(path), source.mesh(kind.fill)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EmptyResultWarning)  # an untrained network may keep nothing, which the score says
-            made = reconstruct(vae, truth.to(device))
-        side = truth.grid.resolution[0]
-        shared = len(intersection(truth.grid, made.grid))
-        iou = shared / (len(truth) + len(made.grid) - shared)
-        best = compare_surfaces(made.best, target, samples=samples).chamfer_distance().l1 * side
-        if made.mesh.num_faces:
-            found = compare_surfaces(made.mesh, target, samples=samples)
-            numbers = (found.chamfer_distance().l1 * side, best, found.f_score(1 / side).f, found.f_score(2 / side).f)
-        else:
-            numbers = (float(side), best, 0.0, 0.0)  # nothing at all counts as a whole side away
-        results.append(Reconstruction(source, target, made.mesh, Score(float(made.tokens), float(len(truth)), iou, *numbers)))
-    vae.train(training)
-    return results
+
+def compare(
+    vae: nn.Module, reconstruct: Reconstruct, source: Source, truth: Any, kind: Kind[Any], device: torch.device, samples: int
+) -> Reconstruction:
+    """Reconstruct a shape and compare it with its source mesh."""
+    target = source.mesh(kind.fill)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EmptyResultWarning)  # an untrained network may keep nothing, which the score says
+        made = reconstruct(vae, truth.to(device))
+    side = truth.grid.resolution[0]
+    shared = len(intersection(truth.grid, made.grid))
+    iou = shared / (len(truth) + len(made.grid) - shared)
+    best = compare_surfaces(made.best, target, samples=samples).chamfer_distance().l1 * side
+    if made.mesh.num_faces:
+        found = compare_surfaces(made.mesh, target, samples=samples)
+        distances = (found.chamfer_distance().l1 * side, best, found.f_score(1 / side).f, found.f_score(2 / side).f)
+    else:
+        distances = (float(side), best, 0.0, 0.0)  # nothing at all counts as a whole side away
+    return Reconstruction(source, target, made.mesh, Score(float(made.tokens), float(len(truth)), iou, *distances))
 
 
 def picture(results: list[Reconstruction], resolution: int, title: str, size: int = 256) -> Tensor:
@@ -138,11 +145,12 @@ def picture(results: list[Reconstruction], resolution: int, title: str, size: in
 
 
 def means(results: list[Reconstruction]) -> dict[str, float]:
-    """Of the scores, by name."""
-    return {name: sum(getattr(r.score, name) for r in results) / len(results) for name in ("chamfer", "best", "iou", "f1", "f2")}
+    """Of the scores that do not only tell the size."""
+    found = numbers(results)
+    return {name: found[name] for name in ("chamfer", "best", "iou", "f1", "f2")}
 
 
-SURFACES = Measures(measure, table, picture, means, "distances in voxels")
+SURFACES = Measures(compare, table, picture, means, "distances in voxels")
 
 
 def _panels(result: Reconstruction, resolution: int, size: int) -> list[Panel]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from voxgen.core import Frame, TriMesh, VoxelGrid
 from voxgen.core.atomic import atomic_write
@@ -114,28 +113,13 @@ class Returned:
     score: Score
 
 
-@torch.no_grad()
-def measure(
-    vae: nn.Module,
-    reconstruct: Any,
-    shapes: Sequence[tuple[Source, Path]],
-    kind: Kind[Any],
-    device: torch.device,
-    *,
-    samples: int = 0,
-    show: bool = False,
-) -> list[Returned]:
-    """Encode and decode each shape; `reconstruct` of the example is (network, occupied) → grid. All cells count: nothing is sampled."""
-    del samples
-    training = vae.training
-    vae.eval()
-    results = []
-    for source, path in tqdm(shapes, desc="measuring", unit="shape", leave=False, disable=not show):
-        truth = cast(Occupied, kind.load(path))
-        found = reconstruct(vae, truth.to(device)).to("cpu")
-        results.append(Returned(source, truth.grid, found, Score.of(truth.grid, found)))
-    vae.train(training)
-    return results
+def compare(
+    vae: nn.Module, reconstruct: Any, source: Source, truth: Occupied, kind: Kind[Any], device: torch.device, samples: int
+) -> Returned:
+    """Encode and decode a shape; `reconstruct` of the example is (network, occupied) → grid. All cells count: nothing is sampled."""
+    del kind, samples
+    found = reconstruct(vae, truth.to(device)).to("cpu")
+    return Returned(source, truth.grid, found, Score.of(truth.grid, found))
 
 
 def picture(results: list[Returned], resolution: int, title: str, size: int = 256) -> Tensor:
@@ -146,7 +130,7 @@ def picture(results: list[Returned], resolution: int, title: str, size: int = 25
     return compose_figure([panels[i : i + 4] for i in range(0, len(panels), 4)], title=title, caption=caption)
 
 
-MEASURES = Measures(measure, table, picture, numbers, "shares of cells")
+MEASURES = Measures(compare, table, picture, numbers, "shares of cells")
 
 
 def _panels(result: Returned, size: int) -> list[Panel]:

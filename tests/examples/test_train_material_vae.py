@@ -74,7 +74,7 @@ def test_scores_of_known_errors(tmp_path: Path) -> None:
     made = kind.convert(mesh, 24)
     kind.save(made, path := tmp_path / "ring.npz")
     exact, shaded = (
-        colors.measure(Unchanged(shade), returned, [(source, path)], kind, torch.device("cpu"))[0].score for shade in (0.0, 0.1)
+        colors.MEASURES.measure(Unchanged(shade), returned, [(source, path)], kind, torch.device("cpu"))[0].score for shade in (0.0, 0.1)
     )
     assert (exact.l1, exact.surface, exact.tokens) == (0, 0, 7)
     assert exact.psnr == exact.best
