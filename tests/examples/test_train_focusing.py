@@ -16,8 +16,8 @@ pytest.importorskip("accelerate", reason="the example needs voxgen[train]")
 pytest.importorskip("tensorboard", reason="the example needs voxgen[train]")
 
 import train_focusing as example
+from interruption import interrupted
 from training.memory import KeptForBackward
-from training.run import Run
 
 from voxgen.models import SparseFlexVAE, load_pretrained
 from voxgen.testing.shapes import box, merged, rotated, sphere
@@ -89,22 +89,12 @@ def test_memory_is_counted_once() -> None:
     assert kept.bytes == 4000  # the result of exp, which both operations keep
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     arguments = ["--smallest", "--steps", "6", "--checkpoint-every", "3", "--warm-up", "0.5", "--tsdf-later", "0"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected = example.main([*arguments, "--out", str(whole)])
 
-    update = Run.update
-
-    def interrupted(run: Run, *rest: object) -> object:
-        if run.step == 5:
-            raise KeyboardInterrupt
-        return update(run, *rest)  # pyright: ignore[reportArgumentType]
-
-    monkeypatch.setattr(Run, "update", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        example.main([*arguments, "--out", str(broken)])
-    monkeypatch.setattr(Run, "update", update)
+    interrupted(example.main, [*arguments, "--out", str(broken)], after=5)
     with pytest.raises(SystemExit, match="other values of carve"):
         example.main([*arguments, "--no-carve", "--out", str(broken), "--resume"])
     found = example.main([*arguments, "--out", str(broken), "--resume"])

@@ -17,6 +17,7 @@ pytest.importorskip("tensorboard", reason="the example needs voxgen[train]")
 
 import train_latent_flow as example
 import train_material_flow as materials
+from interruption import interrupted
 from training import flow_source
 from training.arguments import parse
 from training.encodings import encoding_of
@@ -25,7 +26,6 @@ from training.flow_recipes import ATTENTION, LATENT, TINY
 from training.flow_source import Wanted, gathered, latents_of
 from training.flow_vaes import autoencoder, wanted_of
 from training.latents import LatentBatch, LatentDataset, measured_over
-from training.run import Run
 
 from voxgen.core import SparseTensor
 from voxgen.data import ShardDataset
@@ -56,19 +56,9 @@ def test_a_run_writes_what_a_pipeline_needs(first: Path) -> None:
     assert (first / "samples.png").stat().st_size > 5_000
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = Run.update
-
-    def interrupted(run: Run, *rest: object) -> object:
-        if run.step == 2:
-            raise KeyboardInterrupt
-        return update(run, *rest)  # pyright: ignore[reportArgumentType]
-
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(first: Path, tmp_path: Path) -> None:
     arguments = [*SHORT, *given(first), "--out", str(tmp_path)]
-    monkeypatch.setattr(Run, "update", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        example.main(arguments)
-    monkeypatch.setattr(Run, "update", update)
+    interrupted(example.main, arguments, after=2)
     example.main([*arguments, "--resume"])
     lines = [(folder / "losses.jsonl").read_text().splitlines() for folder in (first, tmp_path)]
     assert len(lines[0]) == 3

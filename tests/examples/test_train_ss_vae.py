@@ -16,8 +16,8 @@ pytest.importorskip("accelerate", reason="the example needs voxgen[train]")
 pytest.importorskip("tensorboard", reason="the example needs voxgen[train]")
 
 import train_ss_vae as example
+from interruption import interrupted
 from training import shapes
-from training.run import Run
 
 from voxgen.core.errors import MeshError
 from voxgen.metrics import mesh_report
@@ -70,22 +70,12 @@ def test_volumes_come_back_from_disk_and_keep_their_labels_in_a_batch(tmp_path: 
         assert torch.equal(batch.sdf.sample(i).sdf_cells, volume.sdf.sdf_cells)
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     arguments = ["--smallest", "--steps", "6", "--checkpoint-every", "3"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected = example.main([*arguments, "--out", str(whole)])
 
-    update = Run.update
-
-    def interrupted(run: Run, *rest: object) -> object:
-        if run.step == 5:
-            raise KeyboardInterrupt
-        return update(run, *rest)  # pyright: ignore[reportArgumentType]
-
-    monkeypatch.setattr(Run, "update", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        example.main([*arguments, "--out", str(broken)])
-    monkeypatch.setattr(Run, "update", update)
+    interrupted(example.main, [*arguments, "--out", str(broken)], after=5)
     found = example.main([*arguments, "--out", str(broken), "--resume"])
 
     lines = [(folder / "losses.jsonl").read_text().splitlines() for folder in (whole, broken)]

@@ -15,9 +15,9 @@ pytest.importorskip("accelerate", reason="the example needs voxgen[train]")
 pytest.importorskip("tensorboard", reason="the example needs voxgen[train]")
 
 import train_structure_flow as example
+from interruption import interrupted
 from training.flow_module import FlowTraining
 from training.latents import LatentBatch, LatentDataset, denormalized, normalized
-from training.run import Run
 
 from voxgen.flow import RectifiedFlow
 from voxgen.models import LatentNormalization, StructureFlow, load_pretrained, save_pretrained
@@ -45,20 +45,10 @@ def test_a_run_writes_what_a_pipeline_needs(first: Path) -> None:
     assert (first / "samples.png").stat().st_size > 5_000
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(first: Path, tmp_path: Path) -> None:
     given = ["--data", str(first / "data"), "--vae", str(first / "structure-vae.safetensors")]
     arguments = ["--smallest", *given, "--steps", "6", "--checkpoint-every", "3", "--out", str(tmp_path)]
-    update = Run.update
-
-    def interrupted(run: Run, *rest: object) -> object:
-        if run.step == 5:
-            raise KeyboardInterrupt
-        return update(run, *rest)  # pyright: ignore[reportArgumentType]
-
-    monkeypatch.setattr(Run, "update", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        example.main(arguments)
-    monkeypatch.setattr(Run, "update", update)
+    interrupted(example.main, arguments, after=5)
     example.main([*arguments, "--resume"])
     lines = [(folder / "losses.jsonl").read_text().splitlines() for folder in (first, tmp_path)]
     assert len(lines[0]) == 6

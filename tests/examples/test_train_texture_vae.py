@@ -17,8 +17,8 @@ pytest.importorskip("accelerate", reason="the example needs voxgen[train]")
 pytest.importorskip("tensorboard", reason="the example needs voxgen[train]")
 
 import train_texture_vae as example
+from interruption import interrupted
 from training import shapes, textures, views
-from training.run import Run
 
 from voxgen.core import TriMesh
 from voxgen.models import TextureVAE, load_pretrained
@@ -124,22 +124,12 @@ def test_tiles_give_the_gradient_of_whole_pictures_and_keep_less() -> None:
     assert least < 0.8 * most
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     arguments = ["--smallest", "--steps", "4", "--checkpoint-every", "2", "--mask", "predicted"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected = example.main([*arguments, "--out", str(whole)])
 
-    update = Run.update
-
-    def interrupted(run: Run, *rest: object) -> object:
-        if run.step == 3:
-            raise KeyboardInterrupt
-        return update(run, *rest)  # pyright: ignore[reportArgumentType]
-
-    monkeypatch.setattr(Run, "update", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        example.main([*arguments, "--out", str(broken)])
-    monkeypatch.setattr(Run, "update", update)
+    interrupted(example.main, [*arguments, "--out", str(broken)], after=3)
     with pytest.raises(SystemExit, match="other values of tiles"):
         example.main([*arguments, "--tiles", "2", "--out", str(broken), "--resume"])
     found = example.main([*arguments, "--out", str(broken), "--resume"])
