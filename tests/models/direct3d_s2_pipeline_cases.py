@@ -1,4 +1,4 @@
-"""Tiny pipelines of Direct3D-S2: with drawn weights, and with stages that are told what to make."""
+"""Tiny pipelines of Direct3D-S2, with drawn weights, and with stages that are told what to make; and conditions for them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from voxgen.models.sparse_sdf_vae import DecodedSDF
 from voxgen.ops.grid_sets import children
 
 CHANNELS = 4
+COMPAT = "direct3d_s2"
 TOKENS, WIDTH = 6, 12
 """Of a condition: how many, and how wide."""
 SAMPLERS = {"structure": scheduled_sampler(3, 6.0), "coarse": scheduled_sampler(2, 6.0), "fine": scheduled_sampler(2, 8.0)}
@@ -133,3 +134,23 @@ def ball_cells(side: int, radius: float) -> Tensor:
     axis = (torch.arange(side) + 0.5) / side * 2 - 1
     distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0)
     return ((distance - radius).abs() < 2 / side)[None]
+
+
+def tokens(count: int = 1, seed: int = 0) -> Tensor:
+    return torch.randn(count, TOKENS, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def generators(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def balls(compat: Any = None, count: int = 1, **changes: Any) -> Direct3DS2Pipeline:
+    """A ball of 0.6 of the cube; the fine stage sees one of 0.95 of it, as a coarse mesh is brought to that size."""
+    parts: dict[str, Any] = {
+        "structure_vae": GivenStructure(ball_cells(4, 0.6).expand(count, -1, -1, -1)),
+        "vaes": {32: BallVAE(0.6), 64: BallVAE(0.95)},
+        "levels": {"coarse": 0.0, "fine": 0.0},
+        "compat": compat,
+        **changes,
+    }
+    return tiny(**parts)

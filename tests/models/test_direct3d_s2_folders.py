@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from models.direct3d_s2_pipeline_cases import (  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
-    TOKENS,
     WIDTH,
     drawn,
     refiner,
     sign_refiner,
     tiny,
+    tokens,
 )
 from voxgen.core.errors import CheckpointError, FileFormatError, RangeError
 from voxgen.models import SmallImageEncoder, build
@@ -76,10 +76,6 @@ def published(folder: Path, **changes: Any) -> dict[str, Any]:
         torch.save(content, folder / f"{file}.ckpt")
     (folder / "config.yaml").write_text(yaml.safe_dump({**config, **changes}))
     return config
-
-
-def tokens() -> torch.Tensor:
-    return torch.randn(1, TOKENS, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
 def fast(pipeline: Direct3DS2Pipeline) -> Direct3DS2Pipeline:
