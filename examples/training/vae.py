@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from voxgen.core.atomic import atomic_write
+from voxgen.models import load_pretrained
 from voxgen.render import save_png
 
 from .data import Kind, Source, VolumeDataset, find_sources, prepare
@@ -40,7 +41,7 @@ class VAETask(Task):
         structure: how reconstructions come by their cells, for titles.
     """
 
-    FIXED: ClassVar[tuple[str, ...]] = ("shapes", "held_out", "resolution", "overfit")
+    FIXED: ClassVar[tuple[str, ...]] = ("shapes", "held_out", "resolution", "overfit", "start_from")
 
     kind: Kind[Any]
     training: Callable[[dict[str, Any]], nn.Module]
@@ -65,6 +66,7 @@ class VAETask(Task):
             "--overfit", action="store_true", help="train on the files of --measure-on and nothing else: how well the network can hold them"
         )
         add("--resolution", type=int, default=64, help="voxels a side; 128 takes twice as long a step, with half as many shapes")
+        add("--start-from", type=Path, metavar="FILE", help="weights of such an autoencoder, to go on with under other terms, such as --kl")
 
     def settle(self, arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if arguments.smallest:
@@ -90,6 +92,8 @@ class VAETask(Task):
         module = self.training(self.chosen(arguments))
         if self.configure is not None:
             self.configure(module, arguments)
+        if arguments.start_from is not None:
+            start_from(arguments.start_from, self.result(module))
         return module
 
     def result(self, module: nn.Module) -> nn.Module:
@@ -121,3 +125,14 @@ class VAETask(Task):
             json.dump(summary, file, indent=1)
         tqdm.write(f"\n{title}, {self.structure}; {self.measures.note}\n{lines}\nwrote {', '.join(names)} and {written} to {out}")
         return summary
+
+
+def start_from(path: Path, network: nn.Module) -> None:
+    """Give a network the weights of a file of `save_pretrained`."""
+    found = load_pretrained(path)
+    if type(found) is not type(network):
+        raise SystemExit(f"--start-from: {path} holds a {type(found).__name__}, not a {type(network).__name__}.")
+    try:
+        network.load_state_dict(found.state_dict())
+    except RuntimeError as error:
+        raise SystemExit(f"--start-from: {path} holds a {type(found).__name__} of other widths. {error}") from None
