@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
@@ -34,28 +35,9 @@ def test_the_asset_is_as_hard_as_it_says() -> None:
 
 
 def test_demo_writes_all_it_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(
-            [
-                "--out",
-                str(tmp_path),
-                "--resolutions",
-                "16",
-                "32",
-                "--size",
-                "96",
-                "--texture-size",
-                "1024",
-                "--samples",
-                "5000",
-                "--train-seconds",
-                "2",
-                "--train-resolution",
-                "16",
-            ]
-        )
-        == 0
-    )
+    sizes = shlex.split("--resolutions 16 32 --size 96 --texture-size 1024 --samples 5000 --pictures 2")
+    training = ["--train-seconds", "2", "--train-resolution", "16"]
+    assert main(["--out", str(tmp_path), *sizes, *training]) == 0
     said = capsys.readouterr().out
     assert "resolution" in said
     assert "F-score" in said
@@ -65,6 +47,9 @@ def test_demo_writes_all_it_promises(tmp_path: Path, capsys: pytest.CaptureFixtu
     for kind in ("sparseflex", "sparsesdf"):
         assert load_mesh(tmp_path / f"{kind}_32.glb").num_faces > 500
     assert (tmp_path / "demo.png").stat().st_size > 5000
+    assert "2 pictures →" in said
+    assert (tmp_path / "generated.png").stat().st_size > 5000
+    assert load_mesh(tmp_path / "generated.glb").num_faces > 500
     for resolution in (16, 32):
         assert OVoxel.load(tmp_path / f"ovoxel_{resolution}.vxz").resolution == (resolution,) * 3
         assert load_mesh(tmp_path / f"ovoxel_{resolution}.glb").num_faces > 500
@@ -72,7 +57,8 @@ def test_demo_writes_all_it_promises(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_demo_takes_the_users_file_and_names_a_bad_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_mesh(shapes.bowl(), tmp_path / "bowl.ply")
-    small = ["--out", str(tmp_path / "out"), "--resolutions", "16", "--size", "48", "--samples", "1000", "--train-seconds", "0"]
+    sizes = shlex.split("--resolutions 16 --size 48 --samples 1000 --train-seconds 0 --pictures 0")
+    small = ["--out", str(tmp_path / "out"), *sizes]
     assert main([str(tmp_path / "bowl.ply"), *small]) == 0
     assert "bowl.ply" in capsys.readouterr().out
     assert main([str(tmp_path / "nothing.ply"), *small]) == 2

@@ -99,11 +99,14 @@ def contact_sheet(conditions: Sequence[Condition], meshes: Sequence[TriMesh], si
     """Each picture with what was made of it, seen from two sides, four to a row; (h, w, 3) uint8."""
     cells = []
     for seed, (condition, mesh) in enumerate(zip(conditions, meshes, strict=True)):
-        cells.append([Panel(_on_white(condition.image, size), f"{condition.name}, seed {seed}")] + [Panel(v) for v in _views(mesh, size)])
+        cells.append(
+            [Panel(_on_white(condition.image, size), f"{condition.name.partition('-')[0]}, {seed}")]
+            + [Panel(v) for v in _views(mesh, size)]
+        )
     rows = [[panel for cell in cells[i : i + columns] for panel in cell] for i in range(0, len(cells), columns)]
     caption = (
         "Each group: the picture of a procedural asset that was not trained on, and what is made of it, from the front and from behind. "
-        "The first seeds, none left out."
+        "With category and seed; the first seeds, none left out."
     )
     return compose_figure(rows, title="Picture to textured asset: structure, shape, material", caption=caption)
 
