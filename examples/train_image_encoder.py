@@ -18,7 +18,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
@@ -27,13 +26,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from training import run
 from training.flow_encoder import TINY as TINY_ENCODER
-from training.flow_source import pictures_of, split
+from training.flow_source import asset_options, pictures_of, prepared_folder, split
 from training.latents import LatentBatch, LatentDataset
 from training.task import Prepared, Task
 
 from voxgen.attention import CrossAttention, FeedForward
 from voxgen.core.atomic import atomic_write
-from voxgen.data import ImagesStage, OVoxelStage, ShardDataset, occupancy, prepare, procedural_sources
+from voxgen.data import ImagesStage, OVoxelStage, ShardDataset, occupancy
 from voxgen.layers import LayerNorm32
 from voxgen.losses import LossTerms
 from voxgen.models import SmallImageEncoder, build, save_pretrained
@@ -106,12 +105,8 @@ class EncoderTask(Task):
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
-        add("--data", type=Path, help="folder that `voxgen prepare` made; default: procedural assets, prepared in --out")
-        add("--assets", type=int, default=300, help="procedural assets")
-        add("--cache", type=Path, help="folder for crops of pictures, which runs on the same data share; default: --out")
-        add("--held-out", type=int, default=24, help="assets to measure on, which are not trained on")
+        asset_options(parser)
         add("--image-size", type=int, default=128, help="pixels along a side")
-        add("--views", type=int, default=8, help="pictures of each procedural asset")
         add("--channels", type=int, default=0, help="width of a token; 0: that of voxgen/image-encoder-small")
         parser.set_defaults(ema=0.995, checkpoint_every=200, picture_every=1000)
 
@@ -121,11 +116,8 @@ class EncoderTask(Task):
         arguments.cache = arguments.cache or arguments.out
 
     def prepare(self, arguments: argparse.Namespace, *, show: bool) -> Prepared[Any]:
-        folder = arguments.data
-        if folder is None:
-            folder = arguments.out / "data"
-            stages = [OVoxelStage(32 if arguments.smallest else 64), ImagesStage(arguments.views, 2 * arguments.image_size)]
-            prepare(procedural_sources(arguments.assets), folder, stages, engine="here", progress=show)
+        stages = [OVoxelStage(32 if arguments.smallest else 64), ImagesStage(arguments.views, 2 * arguments.image_size)]
+        folder = prepared_folder(arguments, stages, show=show)
         data = ShardDataset(folder, ["ovoxel", "images"])
         targets = [target(data.read(i, "ovoxel")) for i in tqdm(range(len(data)), desc="occupancy", unit="asset", disable=not show)]
         images = pictures_of(data, arguments.image_size, arguments.cache, show=show)

@@ -20,6 +20,7 @@ from voxgen.render import save_png
 from .flow_encoder import image_encoder
 from .flow_measure import PLACES, HeldOut, errors, sheet
 from .flow_module import TIMES, FlowTraining
+from .flow_source import asset_options
 from .latents import LatentDataset
 from .run import Run
 from .task import Prepared, Task
@@ -81,16 +82,12 @@ class FlowTask(Task):
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         add, own = parser.add_argument, "default: a small one that learns with the flow"
-        add("--data", type=Path, help="folder that `voxgen prepare` made; default: procedural assets, prepared in --out")
+        asset_options(parser)
         add("--vae", type=Path, help="file of the autoencoder (save_pretrained), whose latents the flow makes")
-        add("--assets", type=int, default=300, help="procedural assets")
-        add("--cache", type=Path, help="folder for latents and crops of pictures, which runs on the same data share; default: --out")
-        add("--held-out", type=int, default=24, help="assets to measure on, which are not trained on")
         add("--max-tokens", type=int, default=8192, help="assets with more are left out")
         add("--workers-to-prepare", type=int, default=1, help="processes that make what is not there yet")
         add("--image-encoder", type=Path, help=f"folder of a DINOv2 or DINOv3 checkpoint, or file of a small encoder, kept as it is; {own}")
         add("--image-size", type=int, default=128, help="pixels along a side of the condition, for the encoder that learns")
-        add("--views", type=int, default=8, help="pictures of each procedural asset")
         add("--drop", type=float, default=0.1, help="how often a condition is left out, for guidance")
         add("--times", choices=tuple(TIMES), help="distribution of the times to train at; default: the recipe's")
         add("--checkpoint-blocks", action="store_true", help="compute blocks again in the backward pass, which saves memory")

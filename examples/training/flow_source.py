@@ -47,21 +47,32 @@ class Wanted:
         return self.encoding.field if self.field is None else self.field
 
 
+def asset_options(parser: argparse.ArgumentParser) -> None:
+    """Which assets to train on, and what is kept of them."""
+    add = parser.add_argument
+    add("--data", type=Path, help="folder that `voxgen prepare` made; default: procedural assets, prepared in --out")
+    add("--assets", type=int, default=300, help="procedural assets")
+    add("--views", type=int, default=8, help="pictures of each procedural asset")
+    add("--cache", type=Path, help="folder for latents and crops of pictures, which runs on the same data share; default: --out")
+    add("--held-out", type=int, default=24, help="assets to measure on, which are not trained on")
+
+
+def prepared_folder(arguments: argparse.Namespace, stages: Sequence[Stage], *, workers: int = 1, show: bool) -> Path:
+    """The folder of --data, or one of procedural assets in --out, to which these stages were applied."""
+    if arguments.data is not None:
+        return arguments.data
+    folder, several = arguments.out / "data", workers > 1
+    engine = "processes" if several else "here"
+    prepare(procedural_sources(arguments.assets), folder, stages, workers=workers if several else None, engine=engine, progress=show)
+    return folder
+
+
 def opened(arguments: argparse.Namespace, wanted: Sequence[Wanted], *, show: bool) -> ShardDataset:
-    """The folder of --data, or one of procedural assets in --out."""
-    folder, fields = arguments.data, [*dict.fromkeys(item.reads for item in wanted), "images"]
-    if folder is None:
-        folder = arguments.out / "data"
-        stages: list[Stage] = [
-            *{item.reads: item.encoding.stage for item in wanted}.values(),
-            ImagesStage(arguments.views, 2 * arguments.picture_size),
-        ]
-        workers = arguments.workers_to_prepare
-        engine = "here" if workers == 1 else "processes"
-        prepare(
-            procedural_sources(arguments.assets), folder, stages, workers=workers if workers > 1 else None, engine=engine, progress=show
-        )
-    return ShardDataset(folder, fields)
+    """What latents are made from, and pictures, of --data or of procedural assets in --out."""
+    stages = {item.reads: item.encoding.stage for item in wanted}
+    pictures = ImagesStage(arguments.views, 2 * arguments.picture_size)
+    folder = prepared_folder(arguments, [*stages.values(), pictures], workers=arguments.workers_to_prepare, show=show)
+    return ShardDataset(folder, [*stages, "images"])
 
 
 def split(data: ShardDataset, held_out: int) -> tuple[list[int], list[int]]:
