@@ -15,12 +15,12 @@ from voxgen.data import Manifest, PointsStage, ShardDataset
 
 def test_processes_give_the_same_files_and_survive_what_assets_do(assets: Path, tmp_path: Path, whole: dict[str, str]) -> None:
     """One that ends its process, one that never ends, one with a mistake in its stage, one with a warning."""
-    manifest = run(assets, tmp_path / "moody", [MoodyStage()], engine="processes", workers=2, timeout=3.0)
+    manifest = run(assets, tmp_path / "moody", [MoodyStage()], engine="processes", workers=2, timeout=5.0)
     codes = {"asset1.ply": "ugly", "asset2.ply": "error", "asset4.ply": "crash", "asset5.ply": "timeout"}
     assert {name: code for name, (code, _) in manifest.rejected.items()} == codes
     assert "ZeroDivisionError: a mistake in the stage" in manifest.rejected["asset2.ply"][1]
     assert "exit code 7" in manifest.rejected["asset4.ply"][1]
-    assert "longer than 3 seconds" in manifest.rejected["asset5.ply"][1]
+    assert "longer than 5 seconds" in manifest.rejected["asset5.ply"][1]
     assert manifest.warnings == {"asset3.ply": ("this one looks odd",)}
     run(assets, tmp_path / "moody", [CornersStage()], retry=True)  # the same field by a friendlier stage
     again = run(assets, tmp_path / "moody", STAGES)

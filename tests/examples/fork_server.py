@@ -1,4 +1,4 @@
-"""Processes that a test may kill, without importing torch anew for each: one process imports, and forks a child for each run.
+"""Processes that may be killed, without importing torch anew for each: one process imports, and forks a child for each run.
 
 A child is what `python example.py ARGUMENTS` is after its imports: nothing has computed before it is forked.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -78,11 +77,6 @@ class ForkServer:
     def wait(self, child: int) -> int:
         """Wait for the end of a run: its exit status, negative for a signal."""
         return os.waitstatus_to_exitcode(int(self._ask({"wait": child})))
-
-    def kill(self, child: int) -> None:
-        """End a run as a power cut would."""
-        os.kill(child, signal.SIGKILL)
-        assert self.wait(child) == -signal.SIGKILL
 
     def _ask(self, request: dict[str, Any]) -> str:
         assert self.process.stdin is not None
