@@ -52,7 +52,9 @@ docs: $(VENV)/.docs      ## build the site, strictly
 	$(BIN)/mkdocs build --strict --quiet
 
 examples: $(VENV)/.dev   ## every example at its smallest size
-	@set -e; for script in examples/*.py; do echo "== $$script"; $(BIN)/python "$$script" --smallest --out "$(OUT)/examples"; done
+	@mkdir -p "$(OUT)/examples"; printf '%s\n' examples/*.py | OMP_NUM_THREADS=1 xargs -P $(JOBS) -I{} sh -c ' \
+	  said=$$($(BIN)/python {} --smallest --out "$(OUT)/examples/$$(basename {} .py)" 2>&1); status=$$?; \
+	  printf "== %s\n%s\n" {} "$$said"; exit $$status'
 
 bench: $(VENV)/.dev      ## the benchmarks (minutes)
 	@set -e; for script in benchmarks/*.py benchmarks/ablations/*.py; do echo "== $$script"; OMP_WAIT_POLICY=passive $(BIN)/python "$$script"; done

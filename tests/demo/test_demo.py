@@ -1,8 +1,7 @@
-"""The demo at its smallest, the self-test, and the examples."""
+"""The demo at its smallest, and the self-test."""
 
 from __future__ import annotations
 
-import runpy
 import shlex
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from voxgen.io import load_mesh, save_mesh
 from voxgen.metrics import mesh_report
 from voxgen.representations import OVoxel
 from voxgen.testing import shapes
-
-EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
 
 
 def test_the_asset_is_as_hard_as_it_says() -> None:
@@ -82,10 +79,3 @@ def test_selftest_reports_each_backend(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(selftest, "compare_backends", broken)
     assert selftest.main(["--quiet"]) == 1
     assert "FAILED" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda p: p.stem)
-def test_examples_run_at_their_smallest(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(script.parent)  # as when it is started
-    result = runpy.run_path(str(script))["main"](["--smallest", "--out", str(tmp_path)])
-    assert result, "an example returns its numbers"

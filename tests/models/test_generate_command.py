@@ -82,7 +82,7 @@ def test_generate_says_what_is_wrong(folder: Path, image: Path, tmp_path: Path, 
     (tmp_path / "text.png").write_text("no picture")
     assert "is no picture that can be read" in told(tmp_path / "text.png", out, "--from", folder)
     Image.fromarray(picture()[..., :3]).save(tmp_path / "opaque.png")
-    assert "no transparent pixel" in told(tmp_path / "opaque.png", out, "--from", folder)
+    assert "pass --plain-background" in told(tmp_path / "opaque.png", out, "--from", folder)
     Image.new("RGBA", (32, 32)).save(tmp_path / "nothing.png")
     assert "alpha is 0 everywhere" in told(tmp_path / "nothing.png", out, "--from", folder)
     assert "there is no folder" in told(image, out, "--from", tmp_path / "missing")

@@ -15,14 +15,8 @@ from voxgen.core.errors import DeviceError, DtypeError, FileFormatError, RangeEr
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler, HeunSampler, MultistepSampler, RectifiedFlow, Sampler
 from voxgen.models import LatentNormalization, build, load_pretrained, save_pretrained
 from voxgen.models.image_condition import SmallImageEncoder
-from voxgen.models.pipelines.folder import (
-    normalization_from_json,
-    normalization_to_json,
-    read_pipeline_folder,
-    sampler_from_json,
-    sampler_to_json,
-    write_pipeline_folder,
-)
+from voxgen.models.pipelines.folder import read_pipeline_folder, write_pipeline_folder
+from voxgen.models.pipelines.folder_values import normalization_from_json, normalization_to_json, sampler_from_json, sampler_to_json
 
 SETTINGS = {"sizes": [64, 128], "up": "y", "none": None}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from projected import project
 from torch import Tensor
 
 from voxgen.core import Camera
@@ -34,11 +35,6 @@ def soft_mask(positions: Tensor, faces: Tensor, height: int, width: int, **optio
     raster = rasterize(positions, faces, height, width)
     mask = (raster.face_id >= 0).to(positions.dtype)[..., None]
     return antialias(mask, raster, positions, faces, **options)[..., 0]
-
-
-def project(camera: Camera, vertices: Tensor) -> Tensor:
-    points = torch.cat((vertices.double(), torch.ones(len(vertices), 1, dtype=torch.float64)), 1)
-    return points @ camera.clip_matrices().double().transpose(1, 2)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

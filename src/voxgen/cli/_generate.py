@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         picture,
         samples=arguments.samples,
         generator=[torch.Generator().manual_seed(arguments.seed + i) for i in range(arguments.samples)],
-        remove_background=PlainBackground() if arguments.plain_background else None,
+        remove_background=PlainBackground() if arguments.plain_background else _ask_for_alpha,
         assume_foreground=arguments.whole_picture,
         progress=shows_progress(),
     )
@@ -96,6 +96,14 @@ def _read_picture(path: Path) -> Any:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL raises for damaged files
         raise FileFormatError(f"{path} is no picture that can be read: {error}") from error
+
+
+def _ask_for_alpha(colour: Any) -> Any:
+    """What is asked for alpha where the picture has none, and no option says where to take it from."""
+    raise RangeError(
+        "the picture has no transparent pixel, so its object is not told from the ground. Cut it out, or pass --plain-background (the "
+        "ground has one colour) or --whole-picture (the object fills the picture)."
+    )
 
 
 def _device(text: str) -> torch.device:

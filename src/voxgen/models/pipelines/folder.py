@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -20,29 +19,21 @@ from voxgen._version import __version__
 from voxgen.core.atomic import atomic_write
 from voxgen.core.checks import describe
 from voxgen.core.errors import DtypeError, FileFormatError, RangeError
-from voxgen.flow import ClassifierFreeGuidance, EulerSampler, HeunSampler, MultistepSampler, RectifiedFlow, Sampler
 from voxgen.models._pretrained import load_pretrained, require_saveable, write_pretrained
-from voxgen.models.sc_vae import LatentNormalization
 
 __all__ = [
     "MANIFEST",
     "PipelineFolder",
-    "encoder_networks",
     "named_under",
-    "normalization_from_json",
-    "normalization_to_json",
     "parts_under",
     "read_manifest",
     "read_pipeline_folder",
-    "sampler_from_json",
-    "sampler_to_json",
     "write_pipeline_folder",
 ]
 
 MANIFEST = "pipeline.json"
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_SAMPLERS = {"euler": EulerSampler, "heun": HeunSampler, "multistep": MultistepSampler}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +49,14 @@ class PipelineFolder:
     kind: str
     networks: dict[str, nn.Module]
     settings: dict[str, Any]
+
+    def by_resolution(self, name: str) -> dict[int, nn.Module]:
+        """Networks that were written by `named_under`, for each of several resolutions."""
+        return {int(resolution): part for resolution, part in parts_under(name, self.networks).items()}
+
+    def image_encoder(self) -> Any:
+        """One encoder, one by stage, or None."""
+        return parts_under("image_encoder", self.networks) or self.networks.get("image_encoder")
 
 
 def write_pipeline_folder(
@@ -184,59 +183,6 @@ def read_manifest(where: str, folder: Path, name: str = MANIFEST) -> dict[str, A
     return manifest
 
 
-def sampler_to_json(sampler: Sampler) -> dict[str, Any]:
-    """A sampler in plain values.
-
-    Raises:
-        DtypeError: a sampler, path or guidance of another class than voxgen.flow's.
-    """
-    kind = next((word for word, cls in _SAMPLERS.items() if type(sampler) is cls), None)
-    guidance = sampler.guidance
-    if kind is None or type(sampler.flow) is not RectifiedFlow or (guidance is not None and type(guidance) is not ClassifierFreeGuidance):
-        raise DtypeError(f"sampler_to_json: sampler must be one of voxgen.flow's, with its path and guidance; got {describe(sampler)}.")
-    own = {f.name: getattr(sampler, f.name) for f in dataclasses.fields(sampler)}
-    times = None if sampler.times is None else [float(t) for t in sampler.times]
-    flow = dataclasses.asdict(sampler.flow)
-    return {**own, "kind": kind, "times": times, "flow": flow, "guidance": None if guidance is None else dataclasses.asdict(guidance)}
-
-
-def sampler_from_json(values: Mapping[str, Any]) -> Sampler:
-    """The inverse of `sampler_to_json`.
-
-    Raises:
-        FileFormatError: values that make no sampler.
-    """
-    try:
-        own = dict(values)
-        cls = _SAMPLERS[own.pop("kind")]
-        own["flow"] = RectifiedFlow(**own["flow"])
-        own["times"] = None if own["times"] is None else tuple(own["times"])
-        if own["guidance"] is not None:
-            own["guidance"] = ClassifierFreeGuidance(**{**own["guidance"], "interval": tuple(own["guidance"]["interval"])})
-        return cls(**own)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"sampler_from_json: {describe(values)} makes no sampler: {error}.") from error
-
-
-def normalization_to_json(normalization: LatentNormalization | None) -> dict[str, Any] | None:
-    """Mean and standard deviation as lists."""
-    return None if normalization is None else {"mean": list(normalization.mean), "std": list(normalization.std)}
-
-
-def normalization_from_json(values: Mapping[str, Any] | None) -> LatentNormalization | None:
-    """The inverse of `normalization_to_json`; also what the released pipelines have.
-
-    Raises:
-        FileFormatError: values that make no normalisation.
-    """
-    if values is None:
-        return None
-    try:
-        return LatentNormalization(tuple(values["mean"]), tuple(values["std"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"normalization_from_json: {describe(values)} makes no normalisation: {error}.") from error
-
-
 class _Hashing:
     """A file that is written, and the digest of what was."""
 
@@ -279,10 +225,3 @@ def named_under(prefix: str, parts: Mapping[Any, nn.Module]) -> dict[str, nn.Mod
 def parts_under(prefix: str, networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """The inverse of `named_under`; keys are text."""
     return {name.removeprefix(f"{prefix}."): part for name, part in networks.items() if name.startswith(f"{prefix}.")}
-
-
-def encoder_networks(encoder: Any) -> dict[str, nn.Module]:
-    """An image encoder, one by stage, or none, by the names that a folder has for them."""
-    if isinstance(encoder, Mapping):
-        return named_under("image_encoder", encoder)
-    return {} if encoder is None else {"image_encoder": encoder}

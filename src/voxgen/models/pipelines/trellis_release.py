@@ -15,7 +15,7 @@ from voxgen.flow import ClassifierFreeGuidance, EulerSampler, RectifiedFlow, Sam
 from voxgen.models.checkpoints import read_trellis
 from voxgen.models.checkpoints._source import config_path, read_config
 
-from .folder import normalization_from_json
+from .folder_values import normalization_from_json
 
 __all__ = ["read_released"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,8 @@ from voxgen.models.sc_vae import LatentNormalization
 from voxgen.models.structure import StructureDecoder, StructureFlow, StructureVAE
 
 from .conditions import Conditioners, stage_conditions
+from .folder import PipelineFolder
+from .saving import SavedInFolder
 from .stages import Generators, StageCallback, repeated, sample_latent, sample_structure, warn_if_empty
 
 __all__ = ["STAGES", "TwoStagePipeline", "trellis_samplers"]
@@ -43,7 +45,7 @@ def trellis_samplers() -> dict[str, Sampler]:
 
 
 @dataclass(frozen=True, eq=False)
-class TwoStagePipeline(ABC):
+class TwoStagePipeline(SavedInFolder):
     """Base of pipelines of two flows. Subclasses add decoders, `generate`, and the words `kind` and `networks`.
 
     Networks run where they are and as they are: move them to a device and call `.eval()` first.
@@ -125,22 +127,10 @@ class TwoStagePipeline(ABC):
     def latent_widths(self) -> dict[str, int]:
         """Width of the latent that each decoder reads."""
 
-    def save_folder(
-        self, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, image_encoder: bool = True, overwrite: bool = True
-    ) -> None:
-        """Write pipeline.json and a .safetensors file for each network; all or none appear.
+    def _in_folder(self) -> PipelineFolder:
+        from .two_stages_folder import in_folder
 
-        Args:
-            path: the folder; made where it does not exist.
-            dtype: in which weights are stored, see `save_pretrained`; None: as they are.
-            image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2).
-            overwrite: False raises where a file of that name exists.
-        Raises:
-            DtypeError: an image encoder or a sampler that is not voxgen's own.   Others as `write_pipeline_folder`.
-        """
-        from .two_stages_folder import write_pipeline
-
-        write_pipeline(self, path, dtype=dtype, image_encoder=image_encoder, overwrite=overwrite)
+        return in_folder(self)
 
     @classmethod
     def from_folder(

@@ -4,51 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
 
 from voxgen.core.errors import FileFormatError
-from voxgen.models._pretrained import require_saveable
 
-from .folder import (
-    encoder_networks,
-    normalization_from_json,
-    normalization_to_json,
-    parts_under,
-    read_pipeline_folder,
-    sampler_from_json,
-    sampler_to_json,
-    write_pipeline_folder,
-)
+from .folder import PipelineFolder, read_pipeline_folder
+from .folder_values import normalization_from_json, normalization_to_json, sampler_from_json, sampler_to_json
 
 if TYPE_CHECKING:
     from .conditions import Conditioners
     from .two_stages import TwoStagePipeline
 
-__all__ = ["read_pipeline", "write_pipeline"]
+__all__ = ["in_folder", "read_pipeline"]
 
 P = TypeVar("P", bound="TwoStagePipeline")
 
 
-def write_pipeline(
-    pipeline: TwoStagePipeline, path: str | os.PathLike[str], *, dtype: torch.dtype | None, image_encoder: bool, overwrite: bool
-) -> None:
-    """See `TwoStagePipeline.save_folder`."""
-    where = f"{type(pipeline).__name__}.save_folder"
+def in_folder(pipeline: TwoStagePipeline) -> PipelineFolder:
+    """What `TwoStagePipeline.save_folder` writes, but for the image encoder."""
     parts: dict[str, nn.Module] = {name: part for name in pipeline.networks if (part := getattr(pipeline, name)) is not None}
-    encoders = encoder_networks(pipeline.image_encoder if image_encoder else None)
-    for name, own in encoders.items():
-        require_saveable(f"{where} ({name})", own, dtype)
-    parts |= encoders
     settings = {
         "normalization": normalization_to_json(pipeline.normalization),
         "structure_normalization": normalization_to_json(pipeline.structure_normalization),
         "samplers": {stage: sampler_to_json(sampler) for stage, sampler in pipeline.samplers.items()},
         "options": {name: getattr(pipeline, name) for name in options_of(type(pipeline))},
     }
-    write_pipeline_folder(path, pipeline.kind, parts, settings, dtype=dtype, overwrite=overwrite)
+    return PipelineFolder(pipeline.kind, parts, settings)
 
 
 def read_pipeline(
@@ -64,7 +48,6 @@ def read_pipeline(
     where = f"{cls.__name__}.from_folder"
     read = read_pipeline_folder(path, cls.kind, device=device, torso_dtype=dtype, verify=verify)
     settings, parts = read.settings, read.networks
-    own = cast(Any, parts_under("image_encoder", parts) or parts.get("image_encoder"))
     try:
         normalization = normalization_from_json(settings["normalization"])
         if normalization is None:
@@ -78,7 +61,7 @@ def read_pipeline(
             normalization=normalization,
             structure_normalization=normalization_from_json(settings["structure_normalization"]),
             samplers={stage: sampler_from_json(sampler) for stage, sampler in settings["samplers"].items()},
-            image_encoder=own if image_encoder is None else image_encoder,
+            image_encoder=read.image_encoder() if image_encoder is None else image_encoder,
             **options,
         )
     except (KeyError, TypeError, AttributeError) as error:

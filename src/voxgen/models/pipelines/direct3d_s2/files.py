@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +9,8 @@ import torch
 from torch import nn
 
 from voxgen.core.errors import FileFormatError, RangeError
-from voxgen.models.pipelines.folder import (
-    MANIFEST,
-    encoder_networks,
-    named_under,
-    normalization_from_json,
-    normalization_to_json,
-    parts_under,
-    read_pipeline_folder,
-    sampler_from_json,
-    sampler_to_json,
-    write_pipeline_folder,
-)
+from voxgen.models.pipelines.folder import MANIFEST, PipelineFolder, named_under, read_pipeline_folder
+from voxgen.models.pipelines.folder_values import normalization_from_json, normalization_to_json, sampler_from_json, sampler_to_json
 
 from .pipeline import Direct3DS2Pipeline
 from .published import CONFIG, read_release
@@ -31,7 +20,7 @@ if TYPE_CHECKING:
 
     from .stages import Compat
 
-__all__ = ["KIND", "read_pipeline", "write_pipeline"]
+__all__ = ["KIND", "in_folder", "read_pipeline"]
 
 KIND = "direct3d-s2"
 _ONE = ("structure_flow", "structure_vae", "refiner", "sign_refiner")
@@ -66,14 +55,11 @@ def read_pipeline(
     return Direct3DS2Pipeline(**fields, low_memory=low_memory, device=device)
 
 
-def write_pipeline(
-    pipeline: Direct3DS2Pipeline, path: str | os.PathLike[str], *, dtype: torch.dtype | None, image_encoder: bool, overwrite: bool
-) -> None:
-    """See `Direct3DS2Pipeline.save_folder`."""
+def in_folder(pipeline: Direct3DS2Pipeline) -> PipelineFolder:
+    """What `Direct3DS2Pipeline.save_folder` writes, but for the image encoder."""
     networks: dict[str, nn.Module] = {name: part for name in _ONE if (part := getattr(pipeline, name)) is not None}
     for name in _BY_RESOLUTION:
         networks |= named_under(name, getattr(pipeline, name))
-    networks |= encoder_networks(pipeline.image_encoder if image_encoder else None)
     settings = {
         "samplers": {stage: sampler_to_json(sampler) for stage, sampler in pipeline.samplers.items()},
         "levels": dict(pipeline.levels),
@@ -81,17 +67,17 @@ def write_pipeline(
         "structure_normalization": normalization_to_json(pipeline.structure_normalization),
         **{name: getattr(pipeline, name) for name in _PLAIN},
     }
-    write_pipeline_folder(path, KIND, networks, settings, dtype=dtype, overwrite=overwrite)
+    return PipelineFolder(KIND, networks, settings)
 
 
 def _read_own(where: str, folder: Path, device: torch.device | str | None, dtype: torch.dtype | None, verify: bool) -> dict[str, Any]:
     found = read_pipeline_folder(folder, KIND, device=device, torso_dtype=dtype, verify=verify)
     parts, settings = found.networks, found.settings
     fields: dict[str, Any] = {name: parts[name] for name in _ONE if name in parts}
-    fields["image_encoder"] = parts_under("image_encoder", parts) or parts.get("image_encoder")
+    fields["image_encoder"] = found.image_encoder()
     try:
         for name in _BY_RESOLUTION:
-            fields[name] = {int(resolution): part for resolution, part in parts_under(name, parts).items()}
+            fields[name] = found.by_resolution(name)
         fields |= {
             "samplers": {stage: sampler_from_json(values) for stage, values in settings["samplers"].items()},
             "levels": dict(settings["levels"]),

@@ -15,6 +15,8 @@ from voxgen.core import SparseTensor
 from voxgen.models.image_condition import Picture
 from voxgen.models.image_condition.background import RemoveBackground
 from voxgen.models.pipelines.conditions import Conditioners
+from voxgen.models.pipelines.folder import PipelineFolder
+from voxgen.models.pipelines.saving import SavedInFolder
 from voxgen.models.pipelines.stages import Generators, StageCallback, warn_if_empty
 
 from .conditions import AnyCondition, conditions_by_stage, repeated_condition
@@ -25,7 +27,7 @@ __all__ = ["Direct3DS2Pipeline"]
 
 
 @dataclass(frozen=True, eq=False)
-class Direct3DS2Pipeline(Direct3DS2Stages):
+class Direct3DS2Pipeline(Direct3DS2Stages, SavedInFolder):
     """The stages of Direct3D-S2 over networks of any size.
 
     A dense flow makes the cells of a coarse grid (structure). On them a sparse flow makes a latent, which decodes to an SDF and a mesh
@@ -108,21 +110,10 @@ class Direct3DS2Pipeline(Direct3DS2Stages):
             verify=verify,
         )
 
-    def save_folder(
-        self, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, image_encoder: bool = True, overwrite: bool = True
-    ) -> None:
-        """Write pipeline.json and a .safetensors file for each network; all or none appear.
+    def _in_folder(self) -> PipelineFolder:
+        from .files import in_folder
 
-        Args:
-            path: the folder; made where it does not exist.
-            dtype: in which weights are stored, such as torch.float16; see `save_pretrained`.
-            image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2).
-            overwrite: False raises where a file exists.
-        Raises: as `voxgen.models.pipelines.folder.write_pipeline_folder`.
-        """
-        from .files import write_pipeline
-
-        write_pipeline(self, path, dtype=dtype, image_encoder=image_encoder, overwrite=overwrite)
+        return in_folder(self)
 
     def generate(
         self,

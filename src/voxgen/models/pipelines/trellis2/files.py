@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,28 +9,16 @@ import torch
 from torch import nn
 
 from voxgen.core.errors import FileFormatError, RangeError
-from voxgen.models.pipelines.folder import (
-    PipelineFolder,
-    encoder_networks,
-    named_under,
-    normalization_from_json,
-    normalization_to_json,
-    parts_under,
-    read_manifest,
-    read_pipeline_folder,
-    sampler_from_json,
-    sampler_to_json,
-    write_pipeline_folder,
-)
+from voxgen.models.pipelines.folder import PipelineFolder, named_under, read_manifest, read_pipeline_folder
+from voxgen.models.pipelines.folder_values import normalization_from_json, normalization_to_json, sampler_from_json, sampler_to_json
 
-from .conditions import STAGES
 from .pipeline import Trellis2Pipeline
 from .release import read_release
 
 if TYPE_CHECKING:
     from voxgen.models.pipelines.conditions import Conditioners
 
-__all__ = ["KIND", "read_pipeline", "write_pipeline"]
+__all__ = ["KIND", "in_folder", "read_pipeline"]
 
 KIND = "trellis2"
 _ONE = ("structure_flow", "structure_decoder", "shape_decoder", "material_decoder", "shape_encoder")
@@ -63,14 +50,11 @@ def read_pipeline(
     return Trellis2Pipeline(**fields, low_memory=low_memory, device=device)
 
 
-def write_pipeline(
-    pipeline: Trellis2Pipeline, path: str | os.PathLike[str], *, dtype: torch.dtype | None, image_encoder: bool, overwrite: bool
-) -> None:
-    """See `Trellis2Pipeline.save_folder`."""
+def in_folder(pipeline: Trellis2Pipeline) -> PipelineFolder:
+    """What `Trellis2Pipeline.save_folder` writes, but for the image encoder."""
     networks: dict[str, nn.Module] = {name: part for name in _ONE if (part := getattr(pipeline, name)) is not None}
     for name in ("shape_flows", "material_flows"):
         networks |= named_under(name, getattr(pipeline, name))
-    networks |= encoder_networks(pipeline.image_encoder if image_encoder else None)
     sizes = pipeline.image_sizes
     settings = {
         "samplers": {stage: sampler_to_json(sampler) for stage, sampler in pipeline.samplers.items()},
@@ -82,17 +66,16 @@ def write_pipeline(
         "up": pipeline.up,
         "split_weights": pipeline.split_weights,
     }
-    write_pipeline_folder(path, KIND, networks, settings, dtype=dtype, overwrite=overwrite)
+    return PipelineFolder(KIND, networks, settings)
 
 
 def _fields(where: str, found: PipelineFolder) -> dict[str, Any]:
     fields: dict[str, Any] = {name: found.networks[name] for name in _ONE if name in found.networks}
-    by_stage = {stage: part for stage, part in parts_under("image_encoder", found.networks).items() if stage in STAGES}
-    fields["image_encoder"] = by_stage or found.networks.get("image_encoder")
+    fields["image_encoder"] = found.image_encoder()
     settings = found.settings
     try:
         for name in ("shape_flows", "material_flows"):
-            fields[name] = {int(resolution): part for resolution, part in parts_under(name, found.networks).items()}
+            fields[name] = found.by_resolution(name)
         sizes = settings["image_sizes"]
         fields |= {
             "samplers": {stage: sampler_from_json(values) for stage, values in settings["samplers"].items()},

@@ -18,6 +18,8 @@ from voxgen.models.image_condition import Picture
 from voxgen.models.image_condition.background import RemoveBackground
 from voxgen.models.pipelines.cascade import cascade_grid
 from voxgen.models.pipelines.conditions import Conditioners
+from voxgen.models.pipelines.folder import PipelineFolder
+from voxgen.models.pipelines.saving import SavedInFolder
 from voxgen.models.pipelines.stages import Generators, StageCallback, warn_if_empty
 
 from .conditions import Conditions, Use, tokens_of_uses
@@ -29,7 +31,7 @@ __all__ = ["Trellis2Pipeline"]
 
 
 @dataclass(frozen=True, eq=False)
-class Trellis2Pipeline(Trellis2Stages):
+class Trellis2Pipeline(Trellis2Stages, SavedInFolder):
     """The three stages of TRELLIS.2 over networks of any size.
 
     Every stage is a method, and `generate` calls them in turn. Networks run where they are and as they are: move them to a device and
@@ -106,21 +108,10 @@ class Trellis2Pipeline(Trellis2Stages):
             verify=verify,
         )
 
-    def save_folder(
-        self, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None, image_encoder: bool = True, overwrite: bool = True
-    ) -> None:
-        """Write pipeline.json and a .safetensors file for each network; all or none appear.
+    def _in_folder(self) -> PipelineFolder:
+        from .files import in_folder
 
-        Args:
-            path: the folder; made where it does not exist.
-            dtype: in which weights are stored, such as torch.float16; see `save_pretrained`.
-            image_encoder: write the image encoders too; False leaves out those that have files of their own (DINOv2, DINOv3).
-            overwrite: False raises where a file exists.
-        Raises: as `voxgen.models.pipelines.folder.write_pipeline_folder`.
-        """
-        from .files import write_pipeline
-
-        write_pipeline(self, path, dtype=dtype, image_encoder=image_encoder, overwrite=overwrite)
+        return in_folder(self)
 
     @torch.no_grad()
     def generate(

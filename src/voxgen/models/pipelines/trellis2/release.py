@@ -15,7 +15,8 @@ from voxgen.core.errors import FileFormatError
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler, RectifiedFlow, Sampler
 from voxgen.models.checkpoints import read_trellis2
 from voxgen.models.latent_flow import LatentFlow
-from voxgen.models.pipelines.folder import normalization_from_json, read_manifest
+from voxgen.models.pipelines.folder import read_manifest
+from voxgen.models.pipelines.folder_values import normalization_from_json
 from voxgen.models.sc_vae import MATERIAL_LATENTS, SHAPE_LATENTS, SCDecoder, SCEncoder
 from voxgen.models.structure import StructureDecoder, StructureFlow
 
