@@ -1,4 +1,4 @@
-"""SparseFlexVAE: selections, structures, pruning, tiles, batches, training, precision, bad input."""
+"""SparseFlexVAE: selections, structures, pruning, tiles, batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sparse SDF autoencoder as a whole: which cells come out, tiles, early pruning, batches, precision, gradients, files, bad input."""
+"""The sparse SDF autoencoder as a whole: which cells come out, tiles, early pruning, batches, precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dual grid → mesh: what the original gives, closed and oriented results, batches, gradients. Engines agree in tests/parity."""
+"""Dual grid → mesh: what the original gives, closed and oriented results. Engines agree in tests/parity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rasterization on every engine: windows, sections, packed batches, layers, order and threads change nothing."""
+"""Rasterisation on every engine: windows, sections, packed batches, layers, order and threads change nothing."""
 
 from __future__ import annotations
 

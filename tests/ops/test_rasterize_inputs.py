@@ -1,4 +1,4 @@
-"""Rasterization of nothing, and of what it refuses."""
+"""Rasterisation of nothing, and of what it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SparseFlex: conversion from meshes open and closed, from SDFs, to O-Voxel; cells chosen, joined, stored; bad input."""
+"""SparseFlex: conversion from meshes open and closed, from SDFs, to O-Voxel; cells chosen and joined."""
 
 from __future__ import annotations
 

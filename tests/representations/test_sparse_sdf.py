@@ -1,4 +1,4 @@
-"""SparseSDF: conversion and back, signs, far field, resampling, sharp edges, files, the original's numbers, bad input."""
+"""SparseSDF: conversion and back, signs, far field, resampling, the original's numbers."""
 
 from __future__ import annotations
 
