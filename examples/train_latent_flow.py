@@ -18,7 +18,7 @@ from training import run
 from training.drawings import Drawing
 from training.flow import FlowRecipe, FlowTask
 from training.flow_measure import HeldOut
-from training.flow_recipes import ATTENTION, LATENT, TINY
+from training.flow_recipes import ATTENTION, LATENT, TINY, convolutions_option, with_convolutions
 from training.flow_source import gathered
 from training.flow_vaes import autoencoder, wanted_of
 from training.latents import LatentDataset
@@ -27,12 +27,17 @@ from training.latents import LatentDataset
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--recipe", choices=tuple(LATENT), default="trellis2-shape", help="the system whose flow it is")
-    add("--attention", choices=tuple(ATTENTION), help="which tokens a token sees; default: the recipe's (full; ssa in Direct3D-S2)")
+    network = parser.add_mutually_exclusive_group()
+    convolutions_option(network)
+    told = "which tokens a token sees; default: the recipe's (full; ssa in Direct3D-S2)"
+    network.add_argument("--attention", choices=tuple(ATTENTION), help=told)
     add("--field", help="of --data: latents that are there already, of this autoencoder; default: made here from what it reads")
     add("--resolution", type=int, default=64, help="cells a side of the volumes of procedural assets")
 
 
 def recipe(arguments: argparse.Namespace) -> FlowRecipe:
+    if arguments.convolutions:
+        return with_convolutions(LATENT[arguments.recipe])
     return LATENT[arguments.recipe] if arguments.attention is None else ATTENTION[arguments.attention](LATENT[arguments.recipe])
 
 
@@ -49,7 +54,7 @@ TASK = FlowTask(
     source=source,
     tiny=TINY,
     options=options,
-    fixed=("recipe", "attention", "field", "resolution"),
+    fixed=("recipe", "convolutions", "attention", "field", "resolution"),
 )
 
 

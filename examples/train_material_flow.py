@@ -17,9 +17,9 @@ from typing import cast
 
 from training import run
 from training.drawings import Drawing
-from training.flow import FlowTask
+from training.flow import FlowRecipe, FlowTask
 from training.flow_measure import HeldOut
-from training.flow_recipes import LATENT, TINY
+from training.flow_recipes import LATENT, TINY, convolutions_option, with_convolutions
 from training.flow_source import gathered
 from training.flow_vaes import autoencoder, wanted_of
 from training.latents import LatentDataset
@@ -29,6 +29,7 @@ from voxgen.models import SCVAE, DecodedShape
 
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    convolutions_option(parser)
     add("--shape-vae", type=Path, help="file of the autoencoder of the shapes, on whose latents the flow builds")
     add("--field", help="of --data: latents of the materials that are there already; default: made here from its O-Voxels")
     add("--shape-field", help="of --data: latents of the shapes that are there already")
@@ -43,15 +44,20 @@ def source(arguments: argparse.Namespace, show: bool) -> tuple[LatentDataset, He
     return gathered(arguments, wanted, more, drawing=Drawing(vae, cast("SCVAE[DecodedShape]", shape)), show=show)
 
 
+def recipe(arguments: argparse.Namespace) -> FlowRecipe:
+    own = LATENT["trellis2-material"]
+    return with_convolutions(own) if arguments.convolutions else own
+
+
 TASK = FlowTask(
     name="material_flow",
     title="Material flow",
     description=(__doc__ or "").splitlines()[0],
-    recipe=lambda arguments: LATENT["trellis2-material"],
+    recipe=recipe,
     source=source,
     tiny=TINY,
     options=options,
-    fixed=("shape_vae", "field", "shape_field", "resolution"),
+    fixed=("convolutions", "shape_vae", "field", "shape_field", "resolution"),
 )
 
 

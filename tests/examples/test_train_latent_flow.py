@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from interruption import interrupted
 from training import flow_source
 from training.arguments import parse
 from training.encodings import encoding_of
+from training.flow import FlowRecipe
 from training.flow_module import FlowTraining
-from training.flow_recipes import ATTENTION, LATENT, TINY
+from training.flow_recipes import ATTENTION, LATENT, TINY, with_convolutions
 from training.flow_source import Wanted, gathered, latents_of
 from training.flow_vaes import autoencoder, wanted_of
 from training.latents import LatentBatch, LatentDataset, measured_over
@@ -146,9 +148,9 @@ def test_the_flow_of_each_recipe_learns(name: str, first: Path) -> None:
     assert after < 0.85 * before
 
 
-@pytest.mark.parametrize("name", sorted(ATTENTION))
-def test_each_attention_learns(name: str, first: Path) -> None:
-    recipe = ATTENTION[name](LATENT["trellis2-shape"])
+@pytest.mark.parametrize("change", [*ATTENTION.values(), with_convolutions], ids=[*ATTENTION, "convolutions"])
+def test_each_network_learns(change: Callable[[FlowRecipe], FlowRecipe], first: Path) -> None:
+    recipe = change(LATENT["trellis2-shape"])
     before, after = learn(
         build(recipe.network, **{"in_channels": 4, "out_channels": 4, "cond_channels": 16, **recipe.fields, **TINY}), first
     )
@@ -157,9 +159,9 @@ def test_each_attention_learns(name: str, first: Path) -> None:
 
 def test_materials_lie_on_the_cells_of_their_shapes(first: Path, tmp_path: Path) -> None:
     shape = ["--data", str(first / "data"), "--shape-vae", str(first / "trellis2-shape-vae.safetensors"), "--cache", str(first)]
-    materials.main([*SHORT, *shape, "--out", str(tmp_path)])
+    materials.main([*SHORT, *shape, "--convolutions", "--out", str(tmp_path)])
     flow = load_pretrained(tmp_path / "flow.safetensors")
-    assert isinstance(flow, LatentFlow)
+    assert isinstance(flow, PatchedLatentFlow)
     assert (flow.in_channels, flow.out_channels) == (8, 4)  # noise, and the latent of the shape behind it
     normalizations = [
         json.loads((folder / name).read_text()) for folder, name in ((first, "normalization.json"), (tmp_path, "shape_normalization.json"))

@@ -105,6 +105,23 @@ def test_saved_and_loaded_and_empty(tmp_path: Path) -> None:
         assert len(flow(noisy((0,)), t, condition)) == 0
 
 
+def test_a_concatenated_condition_is_more_channels() -> None:
+    """As of `LatentFlow`: behind those of the noise, on the same cells."""
+    torch.manual_seed(3)
+    flow, x = PatchedLatentFlow(16, 4 + 3, 32, 12, 4, 1, 2, io_block_channels=(8,)), noisy()
+    torch.nn.init.normal_(flow.out_layer.weight)
+    more = x.with_feats(torch.randn(len(x), 3))
+    t, condition = torch.tensor([900.0, 500.0, 100.0]), torch.ones(3, 7, 12)
+    with torch.no_grad():
+        found = flow(x, t, condition, more)
+        expected = flow(x.with_feats(torch.cat((x.feats, more.feats), 1)), t, condition)
+    assert found.channels == 4
+    assert bool(found.feats.any())
+    assert torch.equal(found.feats, expected.feats)
+    with pytest.raises(ShapeError, match="PatchedLatentFlow: concat_cond must lie on the cells of x"):
+        flow(x, t, condition, noisy((40, 20, 25)).with_feats(more.feats))
+
+
 def test_bad_input() -> None:
     flow, x = filled(), noisy((30,))
     with pytest.raises(ShapeError, match="4"):

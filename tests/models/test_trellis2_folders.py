@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.trellis2_tiny import GUIDED, WIDTH, flow, picture, tiny  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
+from models.trellis2_tiny import GUIDED, WIDTH, flow, patched_flow, picture, tiny  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
 from voxgen.core.errors import CheckpointError, DtypeError, FileFormatError, RangeError
 from voxgen.flow import EulerSampler, RectifiedFlow
 from voxgen.models.checkpoints import save_trellis2, to_trellis2
@@ -43,6 +43,16 @@ def test_own_folder(tmp_path: Path) -> None:
     assert_same_asset(made(again), made(pipeline))
     lean = Trellis2Pipeline.from_folder(tmp_path / "p", device="cpu", low_memory=True)
     assert_same_asset(made(lean), made(pipeline))
+
+
+def test_flows_with_convolutions(tmp_path: Path) -> None:
+    """Networks of TRELLIS in the stages of TRELLIS.2."""
+    pipeline = tiny(shape_flows={16: patched_flow(4)}, material_flows={16: patched_flow(4, 8)})
+    asset = made(pipeline)
+    assert len(asset.ovoxel) > 0
+    assert not torch.equal(asset.ovoxel.dual_vertices, made(tiny(shape_flows={16: flow(4)})).ovoxel.dual_vertices)
+    pipeline.save_folder(tmp_path)
+    assert_same_asset(made(Trellis2Pipeline.from_folder(tmp_path)), asset)
 
 
 def test_own_folder_with_an_encoder_a_stage_in_half_precision(tmp_path: Path) -> None:

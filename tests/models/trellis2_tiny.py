@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from voxgen.flow import ClassifierFreeGuidance, EulerSampler
-from voxgen.models import LatentNormalization, build
+from voxgen.models import LatentNormalization, PatchedLatentFlow, build
 from voxgen.models.image_condition import SmallImageEncoder
 from voxgen.models.pipelines import Trellis2Pipeline
 from voxgen.models.sc_vae import DecoderConfig, EncoderConfig, SCDecoder, SCEncoder
@@ -33,6 +33,12 @@ def flow(side: int, in_channels: int = 4) -> Any:
         num_heads=2,
     )
     return _varied(found)
+
+
+def patched_flow(side: int, in_channels: int = 4) -> Any:
+    """As `flow`, with convolutions around a transformer on a grid half as fine."""
+    torch.manual_seed(side)
+    return _varied(PatchedLatentFlow(side, in_channels, 16, WIDTH, 4, num_blocks=1, num_heads=2, io_block_channels=(8,)))
 
 
 def _varied(module: nn.Module) -> Any:

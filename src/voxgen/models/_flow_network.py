@@ -12,6 +12,7 @@ from voxgen.attention import Context, PackedContext, pack_context
 from voxgen.attention.cross_attention import require_context
 from voxgen.core import SparseTensor
 from voxgen.core.checks import require_same_device
+from voxgen.core.errors import ShapeError
 
 from .sc_vae.config import TORSO_DTYPES
 
@@ -50,3 +51,17 @@ def packed_condition(where: str, x: SparseTensor, context: Context, channels: in
     require_same_device(where, x=x.feats, **{f"context[{i}]": tokens for i, tokens in enumerate(listed)})
     packed = pack_context(context) if samples else PackedContext(x.feats.new_zeros(0, channels), x.grid.offsets)
     return PackedContext(packed.tokens.to(dtype), packed.offsets)
+
+
+def joined(where: str, x: SparseTensor, more: SparseTensor | None) -> SparseTensor:
+    """x with further channels behind its own, such as those of a concatenated condition; None adds none.
+
+    Raises:
+        ShapeError: other cells.   DeviceError: another device.
+    """
+    if more is None:
+        return x
+    if more.grid is not x.grid and not torch.equal(more.coords, x.coords):
+        raise ShapeError(f"{where}: concat_cond must lie on the cells of x; got {more.grid!r} and {x.grid!r}.")
+    require_same_device(where, x=x.feats, concat_cond=more.feats)
+    return x.with_feats(torch.cat((x.feats, more.feats.to(x.dtype)), 1))

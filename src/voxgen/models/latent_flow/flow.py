@@ -23,10 +23,10 @@ from voxgen.attention import (
 )
 from voxgen.core import SparseTensor
 from voxgen.core.checks import FLOATS, require_choice, require_int, require_same_device, require_tensor
-from voxgen.core.errors import RangeError, ShapeError
+from voxgen.core.errors import RangeError
 from voxgen.layers import LayerNorm32, set_torso_dtype
 from voxgen.layers._checks import require_width
-from voxgen.models._flow_network import FlowNetwork, packed_condition
+from voxgen.models._flow_network import FlowNetwork, joined, packed_condition
 from voxgen.models.structure.flow import PositionCode
 from voxgen.models.structure.initialization import Initialization, initialize_flow
 from voxgen.ops.resample import Structure, channel_to_space, space_to_channel
@@ -180,7 +180,7 @@ class LatentFlow(FlowNetwork):
             ShapeError, DtypeError, DeviceError: inputs that do not fit the network or each other.
         """
         where = "LatentFlow"
-        tokens = self._joined(where, x, concat_cond)
+        tokens = joined(where, x, concat_cond)
         require_width(where, tokens, self.in_channels)
         require_tensor(where, "t", t, (x.grid.batch_size,), FLOATS, hint="One time a sample.")
         require_same_device(where, x=x.feats, t=t, weights=self.input_layer.weight)
@@ -203,14 +203,6 @@ class LatentFlow(FlowNetwork):
             state = block(state, time, condition, *phases)
         h = self.out_layer(self.out_norm(state.feats.to(self.out_layer.weight.dtype)))
         return x.with_feats((h if patches is None else channel_to_space(h, patches)).to(x.dtype))
-
-    def _joined(self, where: str, x: SparseTensor, more: SparseTensor | None) -> SparseTensor:
-        if more is None:
-            return x
-        if more.grid is not x.grid and not torch.equal(more.coords, x.coords):
-            raise ShapeError(f"{where}: concat_cond must lie on the cells of x; got {more.grid!r} and {x.grid!r}.")
-        require_same_device(where, x=x.feats, concat_cond=more.feats)
-        return x.with_feats(torch.cat((x.feats, more.feats.to(x.dtype)), 1))
 
 
 def _attention(kind: Attention, channels: int, heads: int, qk_rms_norm: bool, index: int, options: Mapping[str, Any]) -> nn.Module:

@@ -15,7 +15,7 @@ from voxgen.core.checks import FLOATS, require_int, require_same_device, require
 from voxgen.core.errors import RangeError
 from voxgen.layers import LayerNorm32, set_torso_dtype
 from voxgen.layers._checks import require_width
-from voxgen.models._flow_network import FlowNetwork, packed_condition
+from voxgen.models._flow_network import FlowNetwork, joined, packed_condition
 from voxgen.models.structure.initialization import initialize_flow
 from voxgen.ops.resample import Structure
 
@@ -29,7 +29,7 @@ class PatchedLatentFlow(FlowNetwork):
 
     Args:
         resolution: cells along a side of the grid it is made for. Nothing is computed from it.
-        in_channels, out_channels: width of a noisy latent and of the velocity.
+        in_channels: width of a noisy latent, and of what is joined to it.   out_channels: of the velocity.
         model_channels: width of the transformer, a multiple of num_heads.
         cond_channels: width of a condition token.
         num_blocks, num_heads: depth of the transformer, and attention heads.
@@ -135,15 +135,16 @@ class PatchedLatentFlow(FlowNetwork):
         for part in (self.input_blocks, self.blocks, self.out_blocks):
             set_torso_dtype(part, torso_dtype)
 
-    def forward(self, x: SparseTensor, t: Float[Tensor, " b"], context: Context) -> SparseTensor:
+    def forward(self, x: SparseTensor, t: Float[Tensor, " b"], context: Context, concat_cond: SparseTensor | None = None) -> SparseTensor:
         """Velocity at noisy latents; arguments, result and errors as `LatentFlow.forward`."""
         where = "PatchedLatentFlow"
-        require_width(where, x, self.in_channels)
+        tokens = joined(where, x, concat_cond)
+        require_width(where, tokens, self.in_channels)
         require_tensor(where, "t", t, (x.grid.batch_size,), FLOATS, hint="One time a sample.")
         require_same_device(where, x=x.feats, t=t, weights=self.input_layer.weight)
         condition = packed_condition(where, x, context, self.cond_channels, self.torso_dtype)
         time = self.t_embedder(t)
-        h = x.with_feats(self.input_layer(x.feats.to(self.input_layer.weight.dtype)).to(self.torso_dtype))
+        h = x.with_feats(self.input_layer(tokens.feats.to(self.input_layer.weight.dtype)).to(self.torso_dtype))
         h, skips, structures = self._down(h, time)
         h = h.with_feats(h.feats + absolute_embedding(h.grid.cells, self.model_channels).to(h.dtype))
         for block in self.blocks:

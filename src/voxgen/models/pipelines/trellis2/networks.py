@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from voxgen.core.errors import RangeError
 from voxgen.core.frame import UpAxis
 from voxgen.flow import Sampler
 from voxgen.flow.samplers import Callback
-from voxgen.models.latent_flow import LatentFlow
+from voxgen.models.latent_flow import LatentFlow, PatchedLatentFlow
 from voxgen.models.pipelines.conditions import Conditioners
 from voxgen.models.pipelines.stages import Generators, repeated, sample_latent, sample_structure
 from voxgen.models.sc_vae import MATERIAL_LATENTS, SHAPE_LATENTS, DecodedMaterials, LatentNormalization, SCDecoder, SCEncoder
@@ -31,6 +31,8 @@ from .release import released_samplers
 
 __all__ = ["Trellis2Stages"]
 
+Flow: TypeAlias = LatentFlow | PatchedLatentFlow
+
 
 @dataclass(frozen=True, eq=False)
 class Trellis2Stages:
@@ -38,9 +40,9 @@ class Trellis2Stages:
 
     structure_flow: StructureFlow
     structure_decoder: StructureDecoder | StructureVAE
-    shape_flows: Mapping[int, LatentFlow]
+    shape_flows: Mapping[int, Flow]
     shape_decoder: SCDecoder
-    material_flows: Mapping[int, LatentFlow] = field(default_factory=dict)
+    material_flows: Mapping[int, Flow] = field(default_factory=dict)
     material_decoder: SCDecoder | None = None
     shape_normalization: LatentNormalization = SHAPE_LATENTS
     material_normalization: LatentNormalization = MATERIAL_LATENTS
@@ -180,7 +182,7 @@ class Trellis2Stages:
         return torch.device(self.device) if self.low_memory and self.device is not None else None
 
 
-def _flow(where: str, flows: Mapping[int, LatentFlow], resolution: int) -> LatentFlow:
+def _flow(where: str, flows: Mapping[int, Flow], resolution: int) -> Flow:
     if resolution not in flows:
         raise RangeError(f"{where}: resolution must be one of {sorted(flows)}; got {resolution}.")
     return flows[resolution]

@@ -39,7 +39,8 @@ class Trellis2Pipeline(Trellis2Stages, SavedInFolder):
 
     Args:
         structure_flow, structure_decoder: of the occupancy of a coarse grid; of a `StructureVAE` its `decode`.
-        shape_flows: a `LatentFlow` for each output resolution, such as {512: …, 1024: …}; each works on the grid of its `resolution`.
+        shape_flows: a flow for each output resolution, such as {512: …, 1024: …}; each works on the grid of its `resolution`. A
+            `LatentFlow`, as in the release, or a `PatchedLatentFlow`.
         shape_decoder: latent of a shape → O-Voxel.
         material_flows: by output resolution, with the normalised shape latent as further input; empty: shapes only.
         material_decoder: latent of materials → O-Voxel materials, guided by the shape's structure.
