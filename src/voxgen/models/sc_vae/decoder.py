@@ -116,7 +116,7 @@ class SCDecoder(nn.Module):
         for level in bar(range(stop), "levels", stop, progress):
             h = self.run_blocks(level, h)
             if level == self.num_steps:
-                break
+                continue  # the last one, without a step after it: the bar ends full
             h, found, scores = self.run_step(level, h, None if given is None else given[level])
             structures.append(found)
             if given is None:
