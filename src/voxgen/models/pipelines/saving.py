@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -51,8 +51,8 @@ class SavedInFolder(ABC):
         write_pipeline_folder(path, own.kind, {**own.networks, **encoders}, own.settings, dtype=dtype, overwrite=overwrite)
 
 
-def _encoders(encoder: Conditioners) -> dict[str, nn.Module]:
-    """An image encoder, one by stage, or none, by the names that a folder has for them. Foreign ones are told by `require_saveable`."""
+def _encoders(encoder: Any) -> dict[str, nn.Module]:
+    """An image encoder, one by stage, or none, by the names that a folder has for them. `require_saveable` tells what is no network."""
     if isinstance(encoder, Mapping):
-        return named_under("image_encoder", encoder)  # type: ignore[arg-type]
-    return {} if encoder is None else {"image_encoder": encoder}  # type: ignore[dict-item]
+        return named_under("image_encoder", encoder)
+    return {} if encoder is None else {"image_encoder": encoder}
