@@ -9,7 +9,7 @@ import voxgen
 from models.sdf_vae_cases import balls, vae  # pyright: ignore[reportMissingImports]
 from voxgen.core import SparseTensor
 from voxgen.core.errors import RangeError, ShapeError
-from voxgen.losses import SparseSDFLoss
+from voxgen.losses import LossTerms, SparseSDFLoss
 from voxgen.models import (
     SparseSDFVAE,
     sdf_targets,
@@ -31,22 +31,26 @@ def test_gradients_of_the_blocks() -> None:
         assert torch.autograd.gradcheck(lambda f: up(x.with_feats(f), structure).feats, x.feats)
 
 
-@pytest.mark.parametrize("early_pruning", [False, True])
-def test_every_parameter_learns(early_pruning: bool) -> None:
-    module = vae(early_pruning=early_pruning, use_checkpoint=early_pruning)
-    sdf = balls((5.0,), resolution=16)
-    decoded, latent = module(sdf, generator=torch.Generator().manual_seed(0))
+def terms_of(module: SparseSDFVAE, sdf: SparseSDF, seed: int) -> LossTerms:
+    """The loss of a training pass; of subdivisions where the decoder predicts them."""
+    decoded, latent = module(sdf, generator=torch.Generator().manual_seed(seed))
     targets = sdf_targets(sdf, decoded.values.grid)
-    loss = SparseSDFLoss()(
+    return SparseSDFLoss()(
         prediction=decoded.values.feats,
         target=targets.values,
         active=targets.active,
         mean=latent.posterior.mean.feats,
         logvar=latent.posterior.logvar,
         subdivision_logits=[level.feats for level in decoded.logits],
-        subdivisions=[s.mask() for s in latent.structures] if early_pruning else [],
+        subdivisions=[s.mask() for s in latent.structures] if module.decoder.config.early_pruning else [],
     )
-    loss.total.backward()
+
+
+@pytest.mark.parametrize("early_pruning", [False, True])
+def test_every_parameter_learns(early_pruning: bool) -> None:
+    module = vae(early_pruning=early_pruning, use_checkpoint=early_pruning)
+    sdf = balls((5.0,), resolution=16)
+    terms_of(module, sdf, seed=0).total.backward()
     assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -62,21 +66,11 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 def test_a_few_steps_of_training_bring_the_loss_down() -> None:
     module = vae(model_channels_encoder=64, model_channels_decoder=64, num_groups=4, early_pruning=True)
-    sdf, loss = balls((5.0,), resolution=16), SparseSDFLoss()
+    sdf = balls((5.0,), resolution=16)
     optimizer = torch.optim.Adam(module.parameters(), 2e-3)
     found: list[float] = []
     for _ in range(30):
-        decoded, latent = module(sdf, generator=torch.Generator().manual_seed(1))
-        targets = sdf_targets(sdf, decoded.values.grid)
-        terms = loss(
-            prediction=decoded.values.feats,
-            target=targets.values,
-            active=targets.active,
-            mean=latent.posterior.mean.feats,
-            logvar=latent.posterior.logvar,
-            subdivision_logits=[level.feats for level in decoded.logits],
-            subdivisions=[s.mask() for s in latent.structures],
-        )
+        terms = terms_of(module, sdf, seed=1)
         optimizer.zero_grad()
         terms.total.backward()
         optimizer.step()

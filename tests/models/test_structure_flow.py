@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from structure_golden import TOLERANCE, trellis, weights
+from structure_golden import TOLERANCE, original, trellis, weights
 from torch import Tensor
 
 from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
@@ -35,11 +35,7 @@ def filled_flow(seed: int = 0, **options: Any) -> StructureFlow:
 
 @pytest.fixture(scope="module")
 def dense_dit() -> tuple[Golden, StructureFlow]:
-    golden = Golden.read("direct3d_s2_dense_dit")
-    flow = build("direct3d-s2/dense-dit", **golden.configuration)
-    assert isinstance(flow, StructureFlow)
-    load_direct3d_s2(flow, golden.weights())
-    return golden, flow
+    return original("direct3d-s2/dense-dit", "direct3d_s2_dense_dit", StructureFlow)
 
 
 def test_flow_of_direct3d_s2(dense_dit: tuple[Golden, StructureFlow]) -> None:

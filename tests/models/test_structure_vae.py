@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from structure_golden import TOLERANCE, trellis, weights
+from structure_golden import TOLERANCE, original, trellis, weights
 from torch import Tensor
 
 from golden import recipe  # pyright: ignore[reportMissingImports] (pytest puts tests/ on the path)
@@ -29,11 +29,7 @@ from voxgen.testing.compare import assert_same
 
 @pytest.fixture(scope="module")
 def dense_vae() -> tuple[Golden, StructureVAE]:
-    golden = Golden.read("direct3d_s2_dense_vae")
-    vae = build("direct3d-s2/dense-vae", **golden.configuration)
-    assert isinstance(vae, StructureVAE)
-    load_direct3d_s2(vae, golden.weights())
-    return golden, vae
+    return original("direct3d-s2/dense-vae", "direct3d_s2_dense_vae", StructureVAE)
 
 
 def occupancy(golden: Golden) -> Tensor:
